@@ -1,0 +1,420 @@
+//! Between the contract's types and core's.
+
+use crate::bindings::tokenwell::oauth2::types as wit;
+use tokenwell_core::authorization::AuthorizationOptions;
+use tokenwell_core::config::{self, Config, EndpointUrls, Grant, RenewalPolicy, Secret};
+use tokenwell_core::connection::{self, Status, Token, TokenOptions};
+use tokenwell_core::error::{Error, ServerError, StorageFailureKind, ViolationKind};
+use tokenwell_core::event::Event;
+use tokenwell_core::record::RenewalReason;
+use tokenwell_core::secret::SecretString;
+
+/// Translates an enum whose cases bear the same names on both sides.
+macro_rules! same_cases {
+    ($into:ident, $from:ident, $core:ty, $wit:ty, { $($case:ident),* $(,)? }) => {
+        fn $into(value: $wit) -> $core {
+            match value { $(<$wit>::$case => <$core>::$case,)* }
+        }
+        fn $from(value: $core) -> $wit {
+            match value { $(<$core>::$case => <$wit>::$case,)* }
+        }
+    };
+}
+
+same_cases!(into_authentication, from_authentication, config::ClientAuthentication, wit::ClientAuthentication, {
+    None, ClientSecretBasic, ClientSecretPost, ClientSecretJwt, PrivateKeyJwt, TlsClientAuth,
+    SelfSignedTlsClientAuth,
+});
+same_cases!(into_basic_encoding, from_basic_encoding, config::BasicEncoding, wit::BasicEncoding, {
+    FormUrlencoded, Raw,
+});
+same_cases!(into_prompt, from_prompt, config::Prompt, wit::Prompt, {
+    None, Login, Consent, SelectAccount,
+});
+same_cases!(into_response_mode, from_response_mode, config::ResponseMode, wit::ResponseMode, {
+    Query, FormPost,
+});
+same_cases!(into_pushed, from_pushed, config::PushedAuthorization, wit::PushedAuthorization, {
+    Auto, Always, Never,
+});
+same_cases!(into_tls, from_tls, config::TlsMode, wit::TlsMode, { Verify, Trust, Off });
+
+fn into_parameters(parameters: Vec<wit::Parameter>) -> Vec<config::Parameter> {
+    let pairs = parameters.into_iter();
+    pairs
+        .map(|parameter| (parameter.name, parameter.value))
+        .collect()
+}
+
+fn from_parameters(parameters: Vec<config::Parameter>) -> Vec<wit::Parameter> {
+    let pairs = parameters.into_iter();
+    pairs
+        .map(|(name, value)| wit::Parameter { name, value })
+        .collect()
+}
+
+fn into_secret(secret: wit::Secret) -> Secret {
+    match secret {
+        wit::Secret::Literal(value) => Secret::Literal(SecretString::new(value)),
+        wit::Secret::Reference(reference) => Secret::Reference(reference),
+    }
+}
+
+fn from_secret(secret: Secret) -> wit::Secret {
+    match secret {
+        Secret::Literal(value) => wit::Secret::Literal(value.reveal().to_owned()),
+        Secret::Reference(reference) => wit::Secret::Reference(reference),
+    }
+}
+
+fn into_grant(grant: wit::Grant) -> Grant {
+    match grant {
+        wit::Grant::AuthorizationCode => Grant::AuthorizationCode,
+        wit::Grant::ClientCredentials => Grant::ClientCredentials,
+        wit::Grant::Password(grant) => Grant::Password {
+            username: grant.username,
+            password: grant.password.map(into_secret),
+        },
+        wit::Grant::DeviceCode => Grant::DeviceCode,
+        wit::Grant::JwtBearer(grant) => Grant::JwtBearer {
+            assertion: grant.assertion.map(into_secret),
+            issuer: grant.issuer,
+            subject: grant.subject,
+            audience: grant.audience,
+            claims: grant.claims,
+        },
+        wit::Grant::TokenExchange(grant) => Grant::TokenExchange {
+            subject_token: grant.subject_token.map(into_secret),
+            subject_token_type: grant.subject_token_type,
+            actor_token: grant.actor_token.map(into_secret),
+            actor_token_type: grant.actor_token_type,
+            requested_token_type: grant.requested_token_type,
+        },
+        wit::Grant::RefreshToken(refresh_token) => Grant::RefreshToken {
+            refresh_token: refresh_token.map(into_secret),
+        },
+        wit::Grant::Extension(grant_type) => Grant::Extension(grant_type),
+    }
+}
+
+fn from_grant(grant: Grant) -> wit::Grant {
+    match grant {
+        Grant::AuthorizationCode => wit::Grant::AuthorizationCode,
+        Grant::ClientCredentials => wit::Grant::ClientCredentials,
+        Grant::Password { username, password } => wit::Grant::Password(wit::PasswordGrant {
+            username,
+            password: password.map(from_secret),
+        }),
+        Grant::DeviceCode => wit::Grant::DeviceCode,
+        Grant::JwtBearer {
+            assertion,
+            issuer,
+            subject,
+            audience,
+            claims,
+        } => wit::Grant::JwtBearer(wit::JwtBearerGrant {
+            assertion: assertion.map(from_secret),
+            issuer,
+            subject,
+            audience,
+            claims,
+        }),
+        Grant::TokenExchange {
+            subject_token,
+            subject_token_type,
+            actor_token,
+            actor_token_type,
+            requested_token_type,
+        } => wit::Grant::TokenExchange(wit::TokenExchangeGrant {
+            subject_token: subject_token.map(from_secret),
+            subject_token_type,
+            actor_token: actor_token.map(from_secret),
+            actor_token_type,
+            requested_token_type,
+        }),
+        Grant::RefreshToken { refresh_token } => {
+            wit::Grant::RefreshToken(refresh_token.map(from_secret))
+        }
+        Grant::Extension(grant_type) => wit::Grant::Extension(grant_type),
+    }
+}
+
+/// A config of the contract, as core has it.
+pub fn into_config(config: wit::Config) -> Config {
+    Config {
+        provider: config.provider,
+        parameters: into_parameters(config.parameters),
+        client_id: config.client_id,
+        client_secret: config.client_secret.map(into_secret),
+        client_authentication: config.token_endpoint_auth_method.map(into_authentication),
+        basic_encoding: config.client_secret_basic_encoding.map(into_basic_encoding),
+        signing_key: config.signing_key,
+        client_certificate: config.client_certificate,
+        client_certificate_key: config.client_certificate_key,
+        grant: into_grant(config.grant),
+        scope: config.scope,
+        resource: config.resource,
+        audience: config.audience,
+        issuer: config.issuer,
+        endpoints: EndpointUrls {
+            authorization: config.authorization_endpoint,
+            token: config.token_endpoint,
+            revocation: config.revocation_endpoint,
+            introspection: config.introspection_endpoint,
+            userinfo: config.userinfo_endpoint,
+            device_authorization: config.device_authorization_endpoint,
+            pushed_authorization_request: config.pushed_authorization_request_endpoint,
+            jwks: config.jwks_uri,
+        },
+        redirect_uri: config.redirect_uri,
+        response_mode: config.response_mode.map(into_response_mode),
+        pkce: config.pkce,
+        prompt: config.prompt.into_iter().map(into_prompt).collect(),
+        max_age: config.max_age,
+        offline_access: config.offline_access,
+        authorization_parameters: into_parameters(config.authorization_parameters),
+        token_parameters: into_parameters(config.token_parameters),
+        token_headers: into_parameters(config.token_headers),
+        dpop: config.dpop,
+        pushed_authorization: into_pushed(config.par),
+        request_object: config.request_object,
+        tls: into_tls(config.tls),
+        timeout: config.timeout,
+        ignore_cookie_policy: config.ignore_cookie_policy,
+        renewal: RenewalPolicy {
+            early_seconds: config.renewal.early_seconds,
+            max_attempts: config.renewal.max_attempts,
+            first_retry_seconds: config.renewal.first_retry_seconds,
+            max_retry_seconds: config.renewal.max_retry_seconds,
+            default_lifetime_seconds: config.renewal.default_lifetime_seconds,
+        },
+    }
+}
+
+/// A config of core's, as the contract has it.
+pub fn from_config(config: Config) -> wit::Config {
+    wit::Config {
+        provider: config.provider,
+        parameters: from_parameters(config.parameters),
+        client_id: config.client_id,
+        client_secret: config.client_secret.map(from_secret),
+        token_endpoint_auth_method: config.client_authentication.map(from_authentication),
+        client_secret_basic_encoding: config.basic_encoding.map(from_basic_encoding),
+        signing_key: config.signing_key,
+        client_certificate: config.client_certificate,
+        client_certificate_key: config.client_certificate_key,
+        grant: from_grant(config.grant),
+        scope: config.scope,
+        resource: config.resource,
+        audience: config.audience,
+        issuer: config.issuer,
+        authorization_endpoint: config.endpoints.authorization,
+        token_endpoint: config.endpoints.token,
+        revocation_endpoint: config.endpoints.revocation,
+        introspection_endpoint: config.endpoints.introspection,
+        userinfo_endpoint: config.endpoints.userinfo,
+        device_authorization_endpoint: config.endpoints.device_authorization,
+        pushed_authorization_request_endpoint: config.endpoints.pushed_authorization_request,
+        jwks_uri: config.endpoints.jwks,
+        redirect_uri: config.redirect_uri,
+        response_mode: config.response_mode.map(from_response_mode),
+        pkce: config.pkce,
+        prompt: config.prompt.into_iter().map(from_prompt).collect(),
+        max_age: config.max_age,
+        offline_access: config.offline_access,
+        authorization_parameters: from_parameters(config.authorization_parameters),
+        token_parameters: from_parameters(config.token_parameters),
+        token_headers: from_parameters(config.token_headers),
+        dpop: config.dpop,
+        par: from_pushed(config.pushed_authorization),
+        request_object: config.request_object,
+        tls: from_tls(config.tls),
+        timeout: config.timeout,
+        ignore_cookie_policy: config.ignore_cookie_policy,
+        renewal: wit::RenewalPolicy {
+            early_seconds: config.renewal.early_seconds,
+            max_attempts: config.renewal.max_attempts,
+            first_retry_seconds: config.renewal.first_retry_seconds,
+            max_retry_seconds: config.renewal.max_retry_seconds,
+            default_lifetime_seconds: config.renewal.default_lifetime_seconds,
+        },
+    }
+}
+
+/// Problems, as the contract has them.
+pub fn problems(problems: Vec<config::Problem>) -> Vec<wit::Problem> {
+    let problems = problems.into_iter();
+    problems
+        .map(|problem| wit::Problem {
+            field: problem.field,
+            severity: match problem.severity {
+                config::Severity::Error => wit::Severity::Error,
+                config::Severity::Warning => wit::Severity::Warning,
+            },
+            message: problem.message,
+            mend: problem.mend,
+        })
+        .collect()
+}
+
+/// A resolved config, as the contract has it.
+pub fn resolved(fields: Vec<config::ResolvedField>) -> Vec<wit::ResolvedField> {
+    let fields = fields.into_iter();
+    fields
+        .map(|field| wit::ResolvedField {
+            field: field.name,
+            value: field.value,
+            origin: match field.origin {
+                config::ValueOrigin::Config => wit::ValueOrigin::Config,
+                config::ValueOrigin::Provider => wit::ValueOrigin::Provider,
+                config::ValueOrigin::Metadata => wit::ValueOrigin::Metadata,
+                config::ValueOrigin::Default => wit::ValueOrigin::Default,
+            },
+        })
+        .collect()
+}
+
+/// What is asked of a token, as core has it.
+pub fn into_token_options(options: wit::TokenOptions) -> TokenOptions {
+    TokenOptions {
+        min_validity_seconds: options.min_validity_seconds.unwrap_or(0),
+        rejected: options.rejected.map(SecretString::new),
+    }
+}
+
+/// What is asked of an authorization, as core has it.
+pub fn into_authorization_options(options: wit::AuthorizationOptions) -> AuthorizationOptions {
+    AuthorizationOptions {
+        redirect_uri: options.redirect_uri,
+        prompt: options.prompt.into_iter().map(into_prompt).collect(),
+        login_hint: options.login_hint,
+        parameters: into_parameters(options.parameters),
+    }
+}
+
+/// A redirect, as core has it.
+pub fn into_redirect(redirect: wit::Redirect) -> connection::Arrived {
+    match redirect {
+        wit::Redirect::Url(url) => connection::Arrived::Url(url),
+        wit::Redirect::FormPost(form) => connection::Arrived::FormPost(form),
+    }
+}
+
+/// An authorization under way, as the contract has it.
+pub fn pending(begun: connection::Begun) -> wit::PendingAuthorization {
+    wit::PendingAuthorization {
+        authorization_url: begun.authorization_url,
+        state: begun.state.reveal().to_owned(),
+        redirect_uri: begun.redirect_uri,
+        expires_at: begun.expires_at.seconds(),
+    }
+}
+
+/// A token, as the contract has it.
+pub fn token(token: Token) -> wit::Token {
+    wit::Token {
+        access_token: token.access_token.reveal().to_owned(),
+        token_type: token.token_type,
+        expires_at: token.expires_at.map(|at| at.seconds()),
+        fresh_until: token.fresh_until.map(|at| at.seconds()),
+        scope: token.scope,
+        refreshable: token.refreshable,
+    }
+}
+
+/// A status, as the contract has it.
+pub fn status(status: Status) -> wit::Status {
+    wit::Status {
+        state: match status.state {
+            connection::ConnectionState::NotConfigured(found) => {
+                wit::ConnectionState::NotConfigured(problems(found))
+            }
+            connection::ConnectionState::NotAuthorized => wit::ConnectionState::NotAuthorized,
+            connection::ConnectionState::Authorized => wit::ConnectionState::Authorized,
+            connection::ConnectionState::Error(found) => wit::ConnectionState::Error(error(found)),
+        },
+        expires_at: status.expires_at.map(|at| at.seconds()),
+        refreshable: status.refreshable,
+        refresh_expires_at: status.refresh_expires_at.map(|at| at.seconds()),
+        scope: status.scope,
+        authorized_at: status.authorized_at.map(|at| at.seconds()),
+        last_renewal: status.last_renewal.map(|renewal| wit::Renewal {
+            at: renewal.at.seconds(),
+            reason: match renewal.reason {
+                RenewalReason::Authorization => wit::RenewalReason::Authorization,
+                RenewalReason::FirstToken => wit::RenewalReason::FirstToken,
+                RenewalReason::Expired => wit::RenewalReason::Expired,
+                RenewalReason::Early => wit::RenewalReason::Early,
+                RenewalReason::MinValidity => wit::RenewalReason::MinValidity,
+                RenewalReason::Rejected => wit::RenewalReason::Rejected,
+                RenewalReason::Requested => wit::RenewalReason::Requested,
+                RenewalReason::ConfigChanged => wit::RenewalReason::ConfigChanged,
+            },
+        }),
+        next_retry_at: status.next_retry_at.map(|at| at.seconds()),
+        warnings: problems(status.warnings),
+    }
+}
+
+/// An event, as the contract has it.
+pub fn event(connection: &str, event: &Event) -> wit::Event {
+    wit::Event {
+        at: event.at.seconds(),
+        connection: connection.to_owned(),
+        kind: event.kind.as_str().to_owned(),
+        message: event.message.clone(),
+        details: from_parameters(event.details.clone()),
+    }
+}
+
+fn server_error(error: ServerError) -> wit::ServerError {
+    wit::ServerError {
+        code: error.code,
+        description: error.description,
+        uri: error.uri,
+        http_status: error.http_status,
+    }
+}
+
+/// An error, as the contract has it.
+pub fn error(error: Error) -> wit::Error {
+    match error {
+        Error::NotConfigured(found) => wit::Error::NotConfigured(problems(found)),
+        Error::NotAuthorized(why) => wit::Error::NotAuthorized(why),
+        Error::ReauthorizationRequired(cause) => {
+            wit::Error::ReauthorizationRequired(wit::Reauthorization {
+                reason: cause.reason,
+                error: cause.error.map(server_error),
+            })
+        }
+        Error::Denied(error) => wit::Error::Denied(server_error(error)),
+        Error::Refused(error) => wit::Error::Refused(server_error(error)),
+        Error::Unavailable(failure) => wit::Error::Unavailable(wit::Unavailability {
+            cause: failure.cause,
+            retry_at: failure.retry_at.map(|at| at.seconds()),
+        }),
+        Error::ProtocolViolation(violation) => wit::Error::ProtocolViolation(wit::Violation {
+            kind: match violation.kind {
+                ViolationKind::State => wit::ViolationKind::State,
+                ViolationKind::Issuer => wit::ViolationKind::Issuer,
+                ViolationKind::Nonce => wit::ViolationKind::Nonce,
+                ViolationKind::Redirect => wit::ViolationKind::Redirect,
+                ViolationKind::Response => wit::ViolationKind::Response,
+                ViolationKind::Metadata => wit::ViolationKind::Metadata,
+                ViolationKind::IdToken => wit::ViolationKind::IdToken,
+            },
+            message: violation.message,
+        }),
+        Error::Storage(failure) => wit::Error::Storage(wit::StorageFailure {
+            kind: match failure.kind {
+                StorageFailureKind::Unavailable => wit::StorageFailureKind::Unavailable,
+                StorageFailureKind::WrongKey => wit::StorageFailureKind::WrongKey,
+                StorageFailureKind::Corrupt => wit::StorageFailureKind::Corrupt,
+                StorageFailureKind::NewerVersion => wit::StorageFailureKind::NewerVersion,
+            },
+            message: failure.message,
+        }),
+        Error::Forbidden(why) => wit::Error::Forbidden(why),
+        Error::Unsupported(what) => wit::Error::Unsupported(what),
+    }
+}

@@ -1,0 +1,574 @@
+//! The authorization request that the user's browser carries (RFC 6749 section
+//! 4.1.1), and the redirect that comes back (section 4.1.2).
+
+use crate::config::{Config, Parameter, Prompt, ResponseMode};
+use crate::error::{Error, Result, ServerError, ViolationKind};
+use crate::json::stored_fields;
+use crate::metadata::Server;
+use crate::pkce;
+use crate::platform::Random;
+use crate::secret::{SecretString, printable};
+use crate::time::Timestamp;
+use subtle::ConstantTimeEq;
+
+/// How long an authorization may take, in milliseconds.
+pub const AUTHORIZATION_LIFETIME_MILLIS: u64 = 10 * 60 * 1000;
+
+/// The longest redirect looked at, in bytes. Codes are long at some servers;
+/// megabytes they are not.
+pub const REDIRECT_LIMIT: usize = 64 * 1024;
+
+/// What is asked of an authorization, beside what the config says.
+#[derive(Clone, Debug, Default)]
+pub struct AuthorizationOptions {
+    /// The redirect URI of the listener in use.
+    pub redirect_uri: Option<String>,
+    /// In place of the config's prompt.
+    pub prompt: Vec<Prompt>,
+    /// `login_hint` (OpenID Connect Core section 3.1.2.1).
+    pub login_hint: Option<String>,
+    /// Further parameters of this one request.
+    pub parameters: Vec<Parameter>,
+}
+
+/// An authorization under way: everything needed to complete it, by any
+/// instance on any node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingAuthorization {
+    /// The `state` that the response must bear.
+    pub state: SecretString,
+    /// The `nonce` that the id_token must bear.
+    pub nonce: Option<SecretString>,
+    /// The PKCE verifier.
+    pub code_verifier: Option<SecretString>,
+    /// Where the user is sent back to.
+    pub redirect_uri: String,
+    /// The scopes asked for.
+    pub scope: Vec<String>,
+    /// The server that was asked, so that the code goes to it and no other
+    /// (RFC 9700 section 4.4).
+    pub server: Server,
+    /// The binding of the config that began it.
+    pub binding: String,
+    /// When it is too late.
+    pub expires_at: Timestamp,
+}
+
+stored_fields!(PendingAuthorization {
+    state,
+    nonce,
+    code_verifier,
+    redirect_uri,
+    scope,
+    server,
+    binding,
+    expires_at,
+});
+
+/// Makes an authorization request: the URL for the browser, and what is kept
+/// until the answer comes.
+///
+/// # Errors
+/// Not configured, where there is no redirect URI or an option collides with a
+/// computed parameter; a violation, where the metadata names no endpoint.
+pub fn begin(
+    config: &Config,
+    server: Server,
+    options: &AuthorizationOptions,
+    binding: &str,
+    now: Timestamp,
+    random: &impl Random,
+) -> Result<(String, PendingAuthorization)> {
+    let redirect_uri = options
+        .redirect_uri
+        .clone()
+        .or_else(|| config.redirect_uri.clone())
+        .ok_or_else(|| {
+            Error::NotAuthorized(
+                "there is no redirect URI: set redirect_uri, or give that of a listener".to_owned(),
+            )
+        })?;
+    let pending = PendingAuthorization {
+        state: pkce::random_token(random),
+        nonce: config.is_openid().then(|| pkce::random_token(random)),
+        code_verifier: config.pkce.then(|| pkce::random_token(random)),
+        redirect_uri,
+        scope: requested_scope(config, &server),
+        server,
+        binding: binding.to_owned(),
+        expires_at: now.plus_millis(AUTHORIZATION_LIFETIME_MILLIS),
+    };
+    let url = authorization_url(config, options, &pending)?;
+    Ok((url, pending))
+}
+
+fn authorization_url(
+    config: &Config,
+    options: &AuthorizationOptions,
+    pending: &PendingAuthorization,
+) -> Result<String> {
+    let mut parameters: Vec<(&str, String)> = vec![
+        ("response_type", "code".to_owned()),
+        ("client_id", config.client_id.clone().unwrap_or_default()),
+        ("redirect_uri", pending.redirect_uri.clone()),
+        ("state", pending.state.reveal().to_owned()),
+    ];
+    let mut put = |name, value: Option<String>| {
+        if let Some(value) = value {
+            parameters.push((name, value));
+        }
+    };
+    let scope = pending.scope.join(" ");
+    put("scope", (!scope.is_empty()).then_some(scope));
+    if let Some(verifier) = &pending.code_verifier {
+        put("code_challenge", Some(pkce::s256_challenge(verifier)));
+        put("code_challenge_method", Some("S256".to_owned()));
+    }
+    put(
+        "nonce",
+        pending
+            .nonce
+            .as_ref()
+            .map(|nonce| nonce.reveal().to_owned()),
+    );
+    let prompt = effective_prompt(&options.prompt, &config.prompt, &pending.scope);
+    let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
+    put("prompt", (!prompt.is_empty()).then(|| prompt.join(" ")));
+    put("max_age", config.max_age.map(|seconds| seconds.to_string()));
+    put("login_hint", options.login_hint.clone());
+    // `query` is what comes without it.
+    let response_mode = config
+        .response_mode
+        .filter(|mode| *mode != ResponseMode::Query);
+    put("response_mode", response_mode.map(|mode| mode.to_string()));
+    for resource in &config.resource {
+        put("resource", Some(resource.clone()));
+    }
+    for audience in &config.audience {
+        put("audience", Some(audience.clone()));
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(&parameters);
+    query.extend_pairs(&config.authorization_parameters);
+    query.extend_pairs(&options.parameters);
+    // A literal plus is %2B in what was serialised. %20 is read as a space
+    // everywhere, + only by those who decode forms.
+    let query = query.finish().replace('+', "%20");
+    let endpoint = pending.server.authorization_endpoint()?;
+    Ok(endpoint.with_query(&query).to_string())
+}
+
+/// The scopes sent: those configured, and `offline_access` where a refresh token
+/// is wanted from a server that knows it (OpenID Connect Core section 11).
+pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
+    const OFFLINE: &str = "offline_access";
+    let mut scope = config.scope.clone();
+    let is_known = match &server.scopes {
+        Some(scopes) => scopes.iter().any(|name| name == OFFLINE),
+        None => config.is_openid(),
+    };
+    if config.wants_offline_access() && is_known && !scope.iter().any(|name| name == OFFLINE) {
+        scope.push(OFFLINE.to_owned());
+    }
+    scope
+}
+
+/// What the user is asked. With `offline_access` it is consent by default: the
+/// server gives no refresh token without (OpenID Connect Core section 11).
+pub(crate) fn effective_prompt(
+    asked: &[Prompt],
+    configured: &[Prompt],
+    scope: &[String],
+) -> Vec<Prompt> {
+    match (asked, configured) {
+        ([], []) if scope.iter().any(|name| name == "offline_access") => vec![Prompt::Consent],
+        ([], configured) => configured.to_vec(),
+        (asked, _) => asked.to_vec(),
+    }
+}
+
+/// What came back, before anything of it is believed.
+#[derive(Debug, PartialEq)]
+pub struct Redirect {
+    state: SecretString,
+    issuer: Option<String>,
+    answer: Answer,
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Code(SecretString),
+    Error(ServerError),
+    Neither,
+}
+
+impl Redirect {
+    /// Reads a callback URL.
+    ///
+    /// # Errors
+    /// A violation: it is too long, without `state`, or names a parameter twice
+    /// (RFC 6749 section 3.1).
+    pub fn from_url(url: &str) -> Result<Self> {
+        let without_fragment = url.split('#').next().unwrap_or_default();
+        let query = match without_fragment.split_once('?') {
+            Some((_, query)) => query,
+            None => "",
+        };
+        Self::from_form(query)
+    }
+
+    /// Reads the body of a form post.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url).
+    pub fn from_form(form: &str) -> Result<Self> {
+        let violation = |message: &str| Error::violation(ViolationKind::Redirect, message);
+        if form.len() > REDIRECT_LIMIT {
+            return Err(violation("the redirect is too long to be one"));
+        }
+        let take = |wanted: &str| -> Result<Option<String>> {
+            let mut values = form_urlencoded::parse(form.as_bytes())
+                .filter(|(name, _)| name == wanted)
+                .map(|(_, value)| value.into_owned());
+            let first = values.next();
+            if values.next().is_some() {
+                return Err(violation(&format!("the redirect names {wanted} twice")));
+            }
+            Ok(first)
+        };
+        let (code, error) = (take("code")?, take("error")?);
+        let (description, uri) = (take("error_description")?, take("error_uri")?);
+        let issuer = take("iss")?;
+        let state = take("state")?
+            .ok_or_else(|| Error::violation(ViolationKind::State, "the redirect bears no state"))?;
+        let answer = match (code, error) {
+            (_, Some(code)) => Answer::Error(ServerError {
+                code: printable(&code, &[]),
+                description: description.as_deref().map(|text| printable(text, &[])),
+                uri: uri.as_deref().map(|text| printable(text, &[])),
+                http_status: None,
+            }),
+            (Some(code), None) if !code.is_empty() => Answer::Code(code.into()),
+            _ => Answer::Neither,
+        };
+        Ok(Self {
+            state: state.into(),
+            issuer,
+            answer,
+        })
+    }
+
+    /// Whether this bears that `state`, compared in constant time.
+    pub fn bears_state(&self, state: &str) -> bool {
+        self.state
+            .reveal()
+            .as_bytes()
+            .ct_eq(state.as_bytes())
+            .into()
+    }
+
+    /// Which of the pending authorizations this answers. Each is looked at, so
+    /// that the time taken tells nothing.
+    pub fn position_in(&self, pending: &[PendingAuthorization]) -> Option<usize> {
+        let mut found = None;
+        for (position, candidate) in pending.iter().enumerate() {
+            if self.bears_state(candidate.state.reveal()) {
+                found = Some(position);
+            }
+        }
+        found
+    }
+
+    /// Holds the redirect against the authorization that it claims to answer.
+    ///
+    /// # Errors
+    /// A violation: the issuer is another, or missing though promised (RFC 9207
+    /// section 2.4), or there is neither a code nor an error. Such a redirect is
+    /// not the answer, which may still come.
+    pub fn check(&self, pending: &PendingAuthorization) -> Result<()> {
+        let violation = |message: String| Err(Error::violation(ViolationKind::Issuer, message));
+        match (&self.issuer, &pending.server.issuer) {
+            (Some(found), Some(asked)) if found != asked => violation(format!(
+                "the redirect is from the issuer {}, not from {asked}",
+                printable(found, &[])
+            )),
+            (None, Some(asked)) if pending.server.sends_issuer => violation(format!(
+                "the redirect names no issuer, though {asked} says that it does"
+            )),
+            _ if self.answer == Answer::Neither => Err(neither()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The code that the redirect brings.
+    ///
+    /// # Errors
+    /// Denied, where it brings an error (RFC 6749 section 4.1.2.1).
+    pub fn into_code(self) -> Result<SecretString> {
+        match self.answer {
+            Answer::Code(code) => Ok(code),
+            Answer::Error(error) => Err(Error::Denied(error)),
+            Answer::Neither => Err(neither()),
+        }
+    }
+}
+
+fn neither() -> Error {
+    Error::violation(
+        ViolationKind::Redirect,
+        "the redirect bears neither a code nor an error",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use url::Url;
+
+    struct Counting(Cell<u8>);
+    impl Random for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            for byte in bytes {
+                *byte = self.0.replace(self.0.get().wrapping_add(1));
+            }
+        }
+    }
+
+    fn server() -> Server {
+        let mut server = Server {
+            issuer: Some("https://as.example".to_owned()),
+            ..Server::default()
+        };
+        server.endpoints.authorization = Some("https://as.example/auth?tenant=t".to_owned());
+        server
+    }
+
+    fn config() -> Config {
+        Config {
+            client_id: Some("id".to_owned()),
+            redirect_uri: Some("http://127.0.0.1:1/oauth2".to_owned()),
+            ..Config::default()
+        }
+    }
+
+    fn begun(config: &Config, server: Server) -> (Vec<(String, String)>, PendingAuthorization) {
+        let options = AuthorizationOptions::default();
+        let random = Counting(Cell::new(0));
+        let (url, pending) =
+            begin(config, server, &options, "b", Timestamp(0), &random).expect("begun");
+        let url = Url::parse(&url).expect("a URL");
+        let pairs = url.query_pairs().into_owned().collect();
+        (pairs, pending)
+    }
+
+    fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+        let mut values = pairs.iter().filter(|(n, _)| n == name);
+        let found = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} is there twice");
+        found
+    }
+
+    #[test]
+    fn the_request_is_for_a_code_and_keeps_the_endpoints_query() {
+        let (pairs, pending) = begun(&config(), server());
+        assert_eq!(value(&pairs, "tenant"), Some("t"));
+        assert_eq!(value(&pairs, "response_type"), Some("code"));
+        assert_eq!(value(&pairs, "client_id"), Some("id"));
+        assert_eq!(
+            value(&pairs, "redirect_uri"),
+            Some("http://127.0.0.1:1/oauth2")
+        );
+        assert_eq!(value(&pairs, "state"), Some(pending.state.reveal()));
+    }
+
+    #[test]
+    fn pkce_is_s256_with_a_fresh_verifier_each_time() {
+        let (pairs, first) = begun(&config(), server());
+        let verifier = first.code_verifier.expect("a verifier");
+        assert_eq!(value(&pairs, "code_challenge_method"), Some("S256"));
+        assert_eq!(
+            value(&pairs, "code_challenge"),
+            Some(pkce::s256_challenge(&verifier).as_str())
+        );
+        assert_ne!(verifier, first.state);
+    }
+
+    #[test]
+    fn openid_requests_bear_a_nonce_and_others_do_not() {
+        let mut config = config();
+        assert_eq!(value(&begun(&config, server()).0, "nonce"), None);
+        config.scope = vec!["openid".to_owned()];
+        let (pairs, pending) = begun(&config, server());
+        assert_eq!(
+            value(&pairs, "nonce"),
+            pending.nonce.as_ref().map(|nonce| nonce.reveal())
+        );
+        assert!(pending.nonce.is_some());
+    }
+
+    #[test]
+    fn offline_access_is_asked_for_with_consent_where_the_server_knows_it() {
+        let mut config = config();
+        config.scope = vec!["openid".to_owned()];
+        let (pairs, _) = begun(&config, server());
+        assert_eq!(value(&pairs, "scope"), Some("openid offline_access"));
+        assert_eq!(value(&pairs, "prompt"), Some("consent"));
+
+        let mut without = server();
+        without.scopes = Some(vec!["openid".to_owned()]);
+        let (pairs, _) = begun(&config, without);
+        assert_eq!(value(&pairs, "scope"), Some("openid"));
+        assert_eq!(value(&pairs, "prompt"), None);
+
+        config.offline_access = Some(false);
+        assert_eq!(value(&begun(&config, server()).0, "scope"), Some("openid"));
+    }
+
+    #[test]
+    fn spaces_are_percent_encoded_and_plus_stays_plus() {
+        let mut config = config();
+        config.scope = vec!["a".to_owned(), "b+c".to_owned()];
+        let options = AuthorizationOptions::default();
+        let (url, _) = begin(
+            &config,
+            server(),
+            &options,
+            "b",
+            Timestamp(0),
+            &Counting(Cell::new(0)),
+        )
+        .expect("begun");
+        assert!(url.contains("scope=a%20b%2Bc"), "{url}");
+    }
+
+    fn pending(issuer_sent: bool) -> PendingAuthorization {
+        let mut server = server();
+        server.sends_issuer = issuer_sent;
+        begun(&config(), server).1
+    }
+
+    fn answer(pending: &PendingAuthorization, query: &str) -> Result<SecretString> {
+        let url = format!(
+            "http://127.0.0.1:1/oauth2?state={}&{query}",
+            pending.state.reveal()
+        );
+        let redirect = Redirect::from_url(&url)?;
+        redirect.check(pending)?;
+        redirect.into_code()
+    }
+
+    fn kind(result: Result<SecretString>) -> ViolationKind {
+        match result {
+            Err(Error::ProtocolViolation(violation)) => violation.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_code_from_the_issuer_asked_is_accepted() {
+        let pending = pending(true);
+        let code = answer(&pending, "code=c&iss=https%3A%2F%2Fas.example");
+        assert_eq!(code, Ok(SecretString::new("c")));
+    }
+
+    #[test]
+    fn a_foreign_issuer_stops_everything_even_an_error() {
+        let pending = pending(false);
+        for query in [
+            "code=c&iss=https://evil.example",
+            "error=access_denied&iss=https://evil.example",
+        ] {
+            assert_eq!(kind(answer(&pending, query)), ViolationKind::Issuer);
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_was_promised_must_be_there() {
+        assert_eq!(
+            kind(answer(&pending(true), "code=c")),
+            ViolationKind::Issuer
+        );
+        assert!(answer(&pending(false), "code=c").is_ok());
+    }
+
+    #[test]
+    fn an_error_is_denied_with_what_the_server_said() {
+        let error = answer(
+            &pending(false),
+            "error=access_denied&error_description=no%0Away",
+        );
+        assert_eq!(
+            error,
+            Err(Error::Denied(ServerError {
+                code: "access_denied".to_owned(),
+                description: Some("no way".to_owned()),
+                uri: None,
+                http_status: None,
+            }))
+        );
+    }
+
+    #[test]
+    fn a_parameter_twice_is_refused() {
+        let pending = pending(false);
+        for query in [
+            "code=a&code=b",
+            "code=a&state=x",
+            "code=a&iss=x&iss=y",
+            "error=a&error=b",
+        ] {
+            assert_eq!(
+                kind(answer(&pending, query)),
+                ViolationKind::Redirect,
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn neither_code_nor_error_is_refused() {
+        for query in ["", "code=", "token=x"] {
+            assert_eq!(
+                kind(answer(&pending(false), query)),
+                ViolationKind::Redirect,
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_redirect_without_state_is_refused() {
+        let redirect = Redirect::from_url("http://127.0.0.1:1/oauth2?code=c");
+        assert_eq!(
+            kind(redirect.map(|_| SecretString::default())),
+            ViolationKind::State
+        );
+    }
+
+    #[test]
+    fn megabytes_are_refused_unread() {
+        let url = format!(
+            "http://127.0.0.1/oauth2?state=s&code={}",
+            "a".repeat(2 << 20)
+        );
+        assert_eq!(
+            kind(Redirect::from_url(&url).map(|_| SecretString::default())),
+            ViolationKind::Redirect
+        );
+    }
+
+    #[test]
+    fn only_the_same_state_answers() {
+        let pending = [pending(false)];
+        let of = |state: &str| {
+            let redirect =
+                Redirect::from_form(&format!("code=c&state={state}")).expect("well-formed");
+            redirect.position_in(&pending)
+        };
+        assert_eq!(of(pending[0].state.reveal()), Some(0));
+        assert_eq!(of(""), None);
+        assert_eq!(of(&pending[0].state.reveal()[1..]), None);
+        assert_eq!(of("x"), None);
+    }
+}

@@ -1,0 +1,482 @@
+//! What is wrong with a config: what it lacks, what contradicts itself, and
+//! what the security profile (RFC 9700, RFC 8252, OAuth 2.1) advises against.
+
+use super::{ClientAuthentication, Config, Grant, Problem, Prompt, Secret, Severity, TlsMode};
+use crate::endpoint::{Endpoint, redirect_uri_problem};
+use crate::json;
+use crate::provider;
+
+/// Everything that is wrong with a config, errors first.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_provider(config, &mut problems);
+    check_endpoints(config, &mut problems);
+    check_client(config, &mut problems);
+    check_grant(config, &mut problems);
+    check_authorization(config, &mut problems);
+    check_parameters(config, &mut problems);
+    check_profile(config, &mut problems);
+    problems.sort_by_key(|problem| problem.severity);
+    problems
+}
+
+/// Whether a list of problems keeps the connection from working.
+pub(crate) fn errors_in(problems: &[Problem]) -> Vec<Problem> {
+    problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .cloned()
+        .collect()
+}
+
+fn check_provider(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(id) = &config.provider
+        && provider::find(id).is_none()
+    {
+        problems.push(Problem::error(
+            "provider",
+            format!("\"{id}\" is not in the catalogue"),
+            "remove it and name the issuer or the endpoints",
+        ));
+    }
+}
+
+fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
+    let issuer = ("issuer", &config.issuer);
+    for (field, url) in std::iter::once(issuer).chain(config.endpoints.iter()) {
+        if let Some(text) = url {
+            check_url(field, text, problems);
+        }
+    }
+    // RFC 8414 section 2: an issuer has neither query nor fragment.
+    if let Some(issuer) = &config.issuer
+        && issuer.contains('?')
+    {
+        problems.push(Problem::error(
+            "issuer",
+            "contains a query",
+            "write it as the server's metadata has it",
+        ));
+    }
+    if config.issuer.is_some() || config.provider.is_some() {
+        return;
+    }
+    if config.endpoints.token.is_none() {
+        problems.push(Problem::error(
+            "token_endpoint",
+            "is missing",
+            "name it, or the issuer so that it is discovered",
+        ));
+    }
+    if config.grant == Grant::AuthorizationCode && config.endpoints.authorization.is_none() {
+        problems.push(Problem::error(
+            "authorization_endpoint",
+            "is missing",
+            "name it, or the issuer so that it is discovered",
+        ));
+    }
+    if config.grant == Grant::DeviceCode && config.endpoints.device_authorization.is_none() {
+        problems.push(Problem::error(
+            "device_authorization_endpoint",
+            "is missing",
+            "name it, or the issuer so that it is discovered",
+        ));
+    }
+}
+
+fn check_url(field: &str, text: &str, problems: &mut Vec<Problem>) {
+    if let Err(what) = Endpoint::parse(text) {
+        problems.push(Problem::error(
+            field,
+            format!("{what}: {text}"),
+            "write an https URL; http is for this machine alone",
+        ));
+    }
+}
+
+fn check_client(config: &Config, problems: &mut Vec<Problem>) {
+    let method = config.client_authentication;
+    // RFC 7523 section 2.1 and RFC 8693 section 2.1 leave the client out where
+    // the assertion or token says enough.
+    let client_optional = matches!(
+        config.grant,
+        Grant::JwtBearer { .. } | Grant::TokenExchange { .. }
+    );
+    match &config.client_id {
+        None if !client_optional => problems.push(Problem::error(
+            "client_id",
+            "is missing",
+            "take it from the page where the client is registered",
+        )),
+        Some(text) if text.is_empty() => problems.push(Problem::error(
+            "client_id",
+            "is empty",
+            "take it from the page where the client is registered",
+        )),
+        _ => {}
+    }
+    if let Some(Secret::Literal(text)) = &config.client_secret
+        && text.is_empty()
+    {
+        problems.push(Problem::error(
+            "client_secret",
+            "is empty",
+            "remove it for a public client",
+        ));
+    }
+    if method.is_some_and(ClientAuthentication::needs_secret) && config.client_secret.is_none() {
+        problems.push(Problem::error(
+            "client_secret",
+            "is missing for the client authentication chosen",
+            "add it, or set token_endpoint_auth_method to none",
+        ));
+    }
+    if method == Some(ClientAuthentication::None) && config.client_secret.is_some() {
+        problems.push(Problem::warning(
+            "client_secret",
+            "is not used with token_endpoint_auth_method none",
+            "remove one of the two",
+        ));
+    }
+    if method == Some(ClientAuthentication::PrivateKeyJwt) && config.signing_key.is_none() {
+        problems.push(Problem::error(
+            "signing_key",
+            "is missing for private_key_jwt",
+            "add a reference to the key",
+        ));
+    }
+    if matches!(
+        method,
+        Some(ClientAuthentication::TlsClientAuth | ClientAuthentication::SelfSignedTlsClientAuth)
+    ) {
+        for (field, reference) in [
+            ("client_certificate", &config.client_certificate),
+            ("client_certificate_key", &config.client_certificate_key),
+        ] {
+            if reference.is_none() {
+                problems.push(Problem::error(
+                    field,
+                    "is missing for the client authentication chosen",
+                    "add a reference to it",
+                ));
+            }
+        }
+    }
+    if config.grant == Grant::ClientCredentials
+        && config.client_secret.is_none()
+        && config.signing_key.is_none()
+        && config.client_certificate.is_none()
+    {
+        // RFC 6749 section 4.4: confidential clients only.
+        problems.push(Problem::error(
+            "client_secret",
+            "is missing for the client credentials grant",
+            "add the secret, or another way for the client to authenticate",
+        ));
+    }
+    if config.dpop && config.signing_key.is_none() {
+        problems.push(Problem::error(
+            "signing_key",
+            "is missing for dpop",
+            "add a reference to the key",
+        ));
+    }
+    if config.request_object && config.signing_key.is_none() {
+        problems.push(Problem::error(
+            "signing_key",
+            "is missing for request_object",
+            "add a reference to the key",
+        ));
+    }
+}
+
+fn check_grant(config: &Config, problems: &mut Vec<Problem>) {
+    let mut missing = |field: &str, absent: bool| {
+        if absent {
+            let grant = config.grant.grant_type();
+            problems.push(Problem::error(
+                field,
+                format!("is missing for the grant {grant}"),
+                "add it",
+            ));
+        }
+    };
+    match &config.grant {
+        Grant::AuthorizationCode
+        | Grant::ClientCredentials
+        | Grant::DeviceCode
+        | Grant::Extension(_) => {}
+        Grant::Password { username, password } => {
+            missing("username", username.is_none());
+            missing("password", password.is_none());
+        }
+        Grant::JwtBearer {
+            assertion, claims, ..
+        } => {
+            missing(
+                "signing_key",
+                assertion.is_none() && config.signing_key.is_none(),
+            );
+            if claims
+                .as_ref()
+                .is_some_and(|text| json::parse_object(text.as_bytes()).is_err())
+            {
+                problems.push(Problem::error(
+                    "assertion_claims",
+                    "is not a JSON object",
+                    "write one JSON object",
+                ));
+            }
+        }
+        Grant::TokenExchange {
+            subject_token,
+            subject_token_type,
+            actor_token,
+            actor_token_type,
+            ..
+        } => {
+            missing("subject_token", subject_token.is_none());
+            missing("subject_token_type", subject_token_type.is_none());
+            // RFC 8693 section 2.1: the type goes with the token.
+            missing(
+                "actor_token_type",
+                actor_token.is_some() && actor_token_type.is_none(),
+            );
+        }
+        Grant::RefreshToken { refresh_token } => missing("refresh_token", refresh_token.is_none()),
+    }
+}
+
+fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(text) = &config.redirect_uri
+        && let Some(what) = redirect_uri_problem(text)
+    {
+        {
+            problems.push(Problem::error(
+                "redirect_uri",
+                format!("{what}: {text}"),
+                "write it as it is registered: https, http://127.0.0.1, or the application's own scheme",
+            ));
+        }
+    }
+    if config.prompt.contains(&Prompt::None) && config.prompt.len() > 1 {
+        // OpenID Connect Core section 3.1.2.1.
+        problems.push(Problem::error(
+            "prompt",
+            "none goes with no other prompt",
+            "remove none or the others",
+        ));
+    }
+}
+
+/// The parameters that are computed and cannot be overridden by an extra one:
+/// a second copy would break RFC 6749 section 3.1, or take the protection away.
+const AUTHORIZATION_RESERVED: &[&str] = &[
+    "client_id",
+    "redirect_uri",
+    "response_type",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+];
+const TOKEN_RESERVED: &[&str] = &[
+    "grant_type",
+    "code",
+    "redirect_uri",
+    "code_verifier",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "refresh_token",
+    "username",
+    "password",
+];
+const HEADERS_RESERVED: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "dpop",
+    "host",
+    "transfer-encoding",
+];
+
+fn check_parameters(config: &Config, problems: &mut Vec<Problem>) {
+    for (field, parameters, reserved) in [
+        (
+            "authorization_parameters",
+            &config.authorization_parameters,
+            AUTHORIZATION_RESERVED,
+        ),
+        ("token_parameters", &config.token_parameters, TOKEN_RESERVED),
+        ("token_headers", &config.token_headers, HEADERS_RESERVED),
+    ] {
+        for (name, value) in parameters {
+            let lower = name.to_ascii_lowercase();
+            let is_header = field == "token_headers";
+            if reserved.contains(&lower.as_str()) {
+                problems.push(Problem::error(
+                    format!("{field}.{name}"),
+                    "is set by the component",
+                    "remove it and use the field that is for it",
+                ));
+            } else if is_header && !is_header_name(&lower) {
+                problems.push(Problem::error(
+                    format!("{field}.{name}"),
+                    "is not the name of a header",
+                    "use letters, digits and hyphens",
+                ));
+            } else if is_header && value.bytes().any(|byte| byte < 32 || byte == 127) {
+                problems.push(Problem::error(
+                    format!("{field}.{name}"),
+                    "contains a control character",
+                    "write it on one line",
+                ));
+            }
+        }
+    }
+}
+
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// What older servers need and the security profile forbids: allowed, and said.
+fn check_profile(config: &Config, problems: &mut Vec<Problem>) {
+    if matches!(config.grant, Grant::Password { .. }) {
+        problems.push(Problem::warning(
+            "grant_type",
+            "the password grant shows the user's password to the client (RFC 9700 section 2.4)",
+            "use authorization_code where the server has it",
+        ));
+    }
+    if config.grant == Grant::AuthorizationCode && !config.pkce {
+        problems.push(Problem::warning(
+            "pkce",
+            "without it a stolen code can be used (RFC 9700 section 2.1.1)",
+            "leave it on unless the server refuses it",
+        ));
+    }
+    match config.tls {
+        TlsMode::Verify => {}
+        TlsMode::Trust => problems.push(Problem::warning(
+            "tls",
+            "the first certificate met is trusted unseen",
+            "use verify where the server has a certificate from a known authority",
+        )),
+        TlsMode::Off => problems.push(Problem::warning(
+            "tls",
+            "certificates are not verified: anybody on the way can take the token",
+            "use verify, or trust",
+        )),
+    }
+    if config.timeout == Some(0) {
+        problems.push(Problem::error(
+            "timeout",
+            "is 0 seconds",
+            "write at least 1, or remove it for 30",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn fields(text: &str, severity: Severity) -> Vec<String> {
+        let config = parse(text).expect("it is well-formed");
+        let found = check(&config);
+        let of_severity = found.into_iter().filter(|p| p.severity == severity);
+        of_severity.map(|problem| problem.field).collect()
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        fields(text, Severity::Error)
+    }
+
+    const COMPLETE: &str = r#"{"client_id": "id", "issuer": "https://as.example"}"#;
+
+    #[test]
+    fn a_client_with_an_issuer_is_complete() {
+        assert_eq!(check(&parse(COMPLETE).expect("well-formed")), []);
+    }
+
+    #[test]
+    fn an_empty_config_lacks_client_and_endpoints() {
+        assert_eq!(
+            errors("{}"),
+            ["token_endpoint", "authorization_endpoint", "client_id"]
+        );
+    }
+
+    #[test]
+    fn client_credentials_need_a_way_to_authenticate() {
+        let config = r#"{"client_id": "id", "grant_type": "client_credentials", "token_endpoint": "https://as.example/t"}"#;
+        assert_eq!(errors(config), ["client_secret"]);
+    }
+
+    #[test]
+    fn plain_http_beyond_this_machine_is_an_error() {
+        let config = r#"{"client_id": "id", "token_endpoint": "http://as.example/t", "authorization_endpoint": "nonsense"}"#;
+        assert_eq!(errors(config), ["authorization_endpoint", "token_endpoint"]);
+    }
+
+    #[test]
+    fn a_redirect_uri_is_https_or_loopback_without_fragment() {
+        for (uri, wrong) in [
+            ("https://app.example/cb", false),
+            ("http://127.0.0.1/cb", false),
+            ("com.example.app:/cb", false),
+            ("http://app.example/cb", true),
+            ("https://app.example/cb#x", true),
+            ("javascript:alert(1)", true),
+            ("/cb", true),
+        ] {
+            let config = format!(
+                r#"{{"client_id": "id", "issuer": "https://as.example", "redirect_uri": "{uri}"}}"#
+            );
+            assert_eq!(!errors(&config).is_empty(), wrong, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_computed_parameter_cannot_be_overridden() {
+        let config = r#"{"client_id": "id", "issuer": "https://as.example",
+            "authorization_parameters": {"state": "x", "audience": "y"},
+            "token_parameters": {"Grant_Type": "x"},
+            "token_headers": {"Authorization": "x", "X-Y": "a\r\nb", "bad name": "v"}}"#;
+        assert_eq!(
+            errors(config),
+            [
+                "authorization_parameters.state",
+                "token_parameters.Grant_Type",
+                "token_headers.Authorization",
+                "token_headers.X-Y",
+                "token_headers.bad name"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_profile_forbids_is_a_warning() {
+        let config =
+            r#"{"client_id": "id", "issuer": "https://as.example", "pkce": false, "tls": "off"}"#;
+        assert_eq!(fields(config, Severity::Warning), ["pkce", "tls"]);
+    }
+
+    #[test]
+    fn errors_come_before_warnings() {
+        let config = parse(r#"{"pkce": false}"#).expect("well-formed");
+        let severities: Vec<_> = check(&config).iter().map(|p| p.severity).collect();
+        assert!(severities.is_sorted(), "{severities:?}");
+    }
+}

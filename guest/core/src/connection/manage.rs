@@ -1,0 +1,285 @@
+//! Looking at a connection, clearing it, revoking it.
+
+use super::renew::error_of;
+use super::{Connection, from_http_failure};
+use crate::config::{self, Problem, Severity};
+use crate::error::{Error, Reauthorization, Result, ServerError};
+use crate::event::{Event, EventKind};
+use crate::http;
+use crate::json;
+use crate::platform::Platform;
+use crate::record::{FailureCause, Record, RenewalReason};
+use crate::renewal;
+use crate::secret::{SecretString, printable};
+use crate::time::Timestamp;
+use crate::token_request;
+
+/// Where a connection stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConnectionState {
+    /// The config lacks something.
+    NotConfigured(Vec<Problem>),
+    /// The config is complete, a token has yet to be obtained.
+    NotAuthorized,
+    /// A token is at hand or can be had without the user.
+    Authorized,
+    /// The last attempt failed, and this is how.
+    Error(Error),
+}
+
+/// A renewal that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LastRenewal {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: RenewalReason,
+}
+
+/// Where a connection stands, in full.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// The state.
+    pub state: ConnectionState,
+    /// When the access token expires.
+    pub expires_at: Option<Timestamp>,
+    /// Whether a token can be had without the user.
+    pub refreshable: bool,
+    /// When the refresh token expires.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// The scopes granted.
+    pub scope: Vec<String>,
+    /// When the connection was authorized.
+    pub authorized_at: Option<Timestamp>,
+    /// The last renewal.
+    pub last_renewal: Option<LastRenewal>,
+    /// When a failed renewal is tried again.
+    pub next_retry_at: Option<Timestamp>,
+    /// What works but should be otherwise.
+    pub warnings: Vec<Problem>,
+}
+
+impl<P: Platform> Connection<P> {
+    /// Where the connection stands. Sends nothing.
+    ///
+    /// # Errors
+    /// Storage; a config that is incomplete is a state, not an error.
+    pub async fn status(&self) -> Result<Status> {
+        let record = self.load().await?.record;
+        let credential = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        let failure = record
+            .failure
+            .as_ref()
+            .filter(|f| f.binding == self.binding);
+        let warnings = self
+            .problems
+            .iter()
+            .filter(|p| p.severity == Severity::Warning);
+        Ok(Status {
+            state: self.state(&record),
+            expires_at: credential.and_then(|c| c.expires_at),
+            refreshable: credential.is_some_and(|c| self.is_refreshable(c)),
+            refresh_expires_at: credential.and_then(|c| c.refresh_expires_at),
+            scope: credential.map(|c| c.scope.clone()).unwrap_or_default(),
+            authorized_at: credential.map(|c| c.authorized_at),
+            last_renewal: credential.map(|c| LastRenewal {
+                at: c.received_at,
+                reason: c.reason,
+            }),
+            next_retry_at: failure.and_then(|f| f.retry_at),
+            warnings: warnings.cloned().collect(),
+        })
+    }
+
+    fn state(&self, record: &Record) -> ConnectionState {
+        let errors = config::errors_in(&self.problems);
+        if !errors.is_empty() {
+            return ConnectionState::NotConfigured(errors);
+        }
+        let credential = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        let is_valid = credential.is_some_and(|c| renewal::is_valid(c, self.platform.now()));
+        let failure = record
+            .failure
+            .as_ref()
+            .filter(|f| f.binding == self.binding);
+        match (credential, failure) {
+            // An outage is no error while there is a token.
+            (Some(_), Some(failure)) if is_valid && is_passing(&failure.cause) => {
+                ConnectionState::Authorized
+            }
+            (_, Some(failure)) => ConnectionState::Error(error_of(failure)),
+            (None, None) => ConnectionState::NotAuthorized,
+            (Some(credential), None) if is_valid || self.is_refreshable(credential) => {
+                ConnectionState::Authorized
+            }
+            (Some(_), None) => {
+                ConnectionState::Error(Error::ReauthorizationRequired(Reauthorization {
+                    reason: "the token has expired, and the server gave no refresh token"
+                        .to_owned(),
+                    error: None,
+                }))
+            }
+        }
+    }
+
+    /// What has happened to the connection, the latest last.
+    ///
+    /// # Errors
+    /// Storage.
+    pub async fn history(&self) -> Result<Vec<Event>> {
+        Ok(self.load().await?.record.history.clone())
+    }
+
+    /// The token endpoint's last successful response, whole, as JSON.
+    ///
+    /// # Errors
+    /// Not authorized, where there is none; storage.
+    pub async fn response_json(&self) -> Result<SecretString> {
+        let record = self.load().await?.record;
+        let credential = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        let credential = credential.ok_or_else(no_credential)?;
+        Ok(credential.response.clone())
+    }
+
+    /// Forgets the credential; the history stays.
+    ///
+    /// # Errors
+    /// Storage.
+    pub async fn clear(&self) -> Result<()> {
+        let event = Event::new(
+            self.platform.now(),
+            EventKind::Cleared,
+            "the credential was forgotten",
+        );
+        self.forget(event).await
+    }
+
+    async fn forget(&self, event: Event) -> Result<()> {
+        let mut had_one = false;
+        self.change(&mut |record| {
+            had_one = record.credential.take().is_some();
+            // A renewal that is under way sees that it is too late.
+            record.generation += 1;
+            record.journal = None;
+            record.failure = None;
+            if had_one {
+                record.remember(event.clone());
+            }
+            Ok(())
+        })
+        .await?;
+        if had_one {
+            self.tell(&[event]);
+        }
+        Ok(())
+    }
+
+    /// Revokes the credential at the server (RFC 7009), then forgets it. Where
+    /// the server does not revoke, the credential stays.
+    ///
+    /// # Errors
+    /// Not authorized, where there is none; unsupported, where the server has no
+    /// revocation endpoint; refused; unavailable; storage.
+    pub async fn revoke(&self) -> Result<()> {
+        self.ensure_configured()?;
+        // Under the lease, or a renewal would bring a token that nobody revokes.
+        let timeout = self.config.timeout_millis();
+        let lease = self
+            .platform
+            .acquire_lease(&self.store_key, timeout.saturating_mul(3), timeout)
+            .await
+            .map_err(super::storage::from_store_error)?;
+        let _lease =
+            lease.ok_or_else(|| Error::unavailable("a renewal is under way; try again"))?;
+        let record = self.load().await?.record;
+        let credential = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        let credential = credential.ok_or_else(no_credential)?;
+        let server = credential.server.clone().overlaid_with(&self.config);
+        let endpoint = server.revocation_endpoint()?;
+        let client = self.client(&server).await?;
+        let refresh_token = credential.refresh_token.as_ref();
+        // RFC 7009 section 2.1: with the refresh token the server revokes the
+        // access tokens too, if it can; so those go second.
+        let tokens = refresh_token
+            .map(|token| (token, "refresh_token"))
+            .into_iter()
+            .chain([(&credential.access_token, "access_token")]);
+        for (token, hint) in tokens {
+            let request = token_request::build_revocation(
+                &self.config,
+                endpoint.clone(),
+                &client,
+                token,
+                hint,
+            )?;
+            let secrets = request.secrets.clone();
+            let response = self.platform.send(request).await;
+            let response = response.map_err(|failure| from_http_failure(&endpoint, failure))?;
+            match revocation_error(&response, &secrets) {
+                None => {}
+                // RFC 7009 section 2.2.1: it revokes refresh tokens alone.
+                Some(Error::Refused(error))
+                    if error.code == "unsupported_token_type"
+                        && hint == "access_token"
+                        && refresh_token.is_some() => {}
+                Some(error) => return Err(error),
+            }
+        }
+        let event = Event::new(
+            self.platform.now(),
+            EventKind::Revoked,
+            "the credential was revoked at the server",
+        );
+        self.forget(event).await
+    }
+}
+
+fn no_credential() -> Error {
+    Error::NotAuthorized("the connection has no credential".to_owned())
+}
+
+/// Whether a failure says nothing about the credential.
+fn is_passing(cause: &FailureCause) -> bool {
+    matches!(
+        cause,
+        FailureCause::Unavailable(_) | FailureCause::Denied(_)
+    )
+}
+
+/// What a revocation endpoint says where it did not revoke (RFC 7009 section
+/// 2.2.1).
+fn revocation_error(response: &http::Response, secrets: &[SecretString]) -> Option<Error> {
+    let status = response.status;
+    if status == 200 || status == 204 {
+        return None;
+    }
+    let body = json::parse_object(&response.body).unwrap_or_default();
+    let text = |name: &str| {
+        body.get(name)
+            .and_then(serde_json::Value::as_str)
+            .map(|text| printable(text, secrets))
+    };
+    match text("error") {
+        Some(code) if status < 500 => Some(Error::Refused(ServerError {
+            code,
+            description: text("error_description"),
+            uri: text("error_uri"),
+            http_status: Some(status),
+        })),
+        _ => Some(Error::unavailable(format!(
+            "the revocation endpoint answered with the status {status}"
+        ))),
+    }
+}

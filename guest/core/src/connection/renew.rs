@@ -1,0 +1,784 @@
+//! A token that is always fresh: the renewal.
+//!
+//! Whoever holds the lease renews; a journal entry is stored before the request
+//! is sent, and the new token before it is handed out. So a crash at any instant
+//! loses nothing that had arrived, any number of callers cause one request, and
+//! an outage is never taken for a logout.
+
+use super::storage::{COMMIT_PAUSES, Version, Written};
+use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
+use crate::config::Grant;
+use crate::error::{
+    Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability,
+};
+use crate::event::{Event, EventKind};
+use crate::http;
+use crate::id_token;
+use crate::metadata::Server;
+use crate::platform::{Lease, Platform};
+use crate::record::{Credential, Failure, FailureCause, Intent, Record, RenewalReason};
+use crate::renewal::{self, Demand, Standing, assess};
+use crate::secret::{SecretString, printable};
+use crate::time::Timestamp;
+use crate::token_request::{self, TokenGrant};
+use crate::token_response::{self, TokenResponse};
+use std::rc::Rc;
+
+/// How long one wait for the lease lasts before the record is looked at again,
+/// in milliseconds: whoever waits is served as soon as the holder has stored,
+/// without taking the lease in his turn.
+const LEASE_WAIT_SLICE: u64 = 250;
+
+/// How a token is obtained without the user.
+enum Way {
+    /// With the refresh token of the credential.
+    Refresh(SecretString),
+    /// With the refresh token that the config brings.
+    FirstRefresh,
+    /// By running the grant again.
+    Grant,
+}
+
+/// A token request, with the refresh token that it spends.
+struct Prepared {
+    request: http::Request,
+    spends: Option<SecretString>,
+}
+
+/// Why a renewal did not bring a token.
+struct Setback {
+    cause: FailureCause,
+    retry_after_millis: Option<u64>,
+    /// Whether the server may have acted on the request all the same.
+    in_doubt: bool,
+}
+
+impl<P: Platform> Connection<P> {
+    /// A token that has not expired, renewed first where needed.
+    ///
+    /// # Errors
+    /// Every case of [`Error`] but `Denied`.
+    pub async fn token(&self, options: &TokenOptions) -> Result<Token> {
+        self.obtain(&Demand::Valid {
+            min_validity_millis: u64::from(options.min_validity_seconds) * 1000,
+            rejected: options.rejected.clone(),
+        })
+        .await
+    }
+
+    /// The `Authorization` header for one request (RFC 6750 section 2.1).
+    ///
+    /// # Errors
+    /// As [`token`](Self::token); unsupported, where the token is of a type that
+    /// is not understood (RFC 6749 section 7.1).
+    pub async fn authorization_header(&self, options: &TokenOptions) -> Result<SecretString> {
+        let token = self.token(options).await?;
+        if !token.token_type.eq_ignore_ascii_case("bearer") {
+            return Err(Error::Unsupported(format!(
+                "tokens of the type {}",
+                token.token_type
+            )));
+        }
+        let value = format!("Bearer {}", token.access_token.reveal());
+        Ok(SecretString::new(value))
+    }
+
+    /// Renews the token now, whether or not it is due, and even where the last
+    /// failure asks for patience.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub async fn refresh(&self) -> Result<Token> {
+        self.ensure_configured()?;
+        let seen = self.load().await?.record.generation;
+        self.obtain(&Demand::NewerThan(seen)).await
+    }
+
+    async fn obtain(&self, demand: &Demand) -> Result<Token> {
+        self.ensure_configured()?;
+        let record = self.load().await?.record;
+        if let Some(token) = self.fresh_token(&record, demand) {
+            return Ok(token);
+        }
+        let renewed = match self.hindrance(&record, demand) {
+            Some(error) => Err(error),
+            None => self.renew(&record, demand).await,
+        };
+        let (record, error) = match renewed {
+            Ok(record) => (record, None),
+            Err(error) => (self.load().await?.record, Some(error)),
+        };
+        // A token that is merely due does while it lasts: an outage of the
+        // authorization server is none of the application.
+        if let Some(credential) = &record.credential
+            && !matches!(self.assess(&record, demand), Standing::Unmet(_))
+        {
+            return Ok(self.token_of(credential));
+        }
+        Err(error.unwrap_or_else(|| {
+            Error::unavailable("another renewal is under way and has not finished in time")
+        }))
+    }
+
+    fn assess(&self, record: &Record, demand: &Demand) -> Standing {
+        assess(record, &self.binding, demand, self.platform.now())
+    }
+
+    fn fresh_token(&self, record: &Record, demand: &Demand) -> Option<Token> {
+        let credential = record.credential.as_ref()?;
+        (self.assess(record, demand) == Standing::Fresh).then(|| self.token_of(credential))
+    }
+
+    /// What keeps a renewal from being tried: the last failure, or that there is
+    /// no way without the user.
+    fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Error> {
+        let failure = record.failure.as_ref();
+        let failure = failure.filter(|failure| failure.binding == self.binding);
+        let is_asked_for = matches!(demand, Demand::NewerThan(_));
+        if let Some(failure) = failure.filter(|_| !is_asked_for) {
+            let is_final = matches!(failure.cause, FailureCause::Reauthorization(_));
+            let now = self.platform.now();
+            if is_final || !renewal::may_try(Some(failure), &self.binding, now) {
+                return Some(error_of(failure));
+            }
+        }
+        self.way(record, false).err()
+    }
+
+    /// How a token is obtained without the user.
+    ///
+    /// # Errors
+    /// There is no way: the connection has to be authorized, or again.
+    fn way(&self, record: &Record, refresh_is_dead: bool) -> Result<Way> {
+        let credential = record.credential.as_ref();
+        let bound = credential.filter(|credential| credential.binding == self.binding);
+        let refresh_token = bound.and_then(|credential| credential.refresh_token.clone());
+        match &self.config.grant {
+            // RFC 6749 section 4.4.3 has no refresh token here.
+            Grant::ClientCredentials => return Ok(Way::Grant),
+            Grant::RefreshToken { .. } if bound.is_none() => return Ok(Way::FirstRefresh),
+            _ => {}
+        }
+        if let Some(refresh_token) = refresh_token.filter(|_| !refresh_is_dead) {
+            return Ok(Way::Refresh(refresh_token));
+        }
+        if self.config.grant.can_run_again() {
+            return Ok(Way::Grant);
+        }
+        Err(match (credential, bound) {
+            (None, _) => Error::NotAuthorized(match &record.failure {
+                Some(failure) => error_of(failure).to_string(),
+                None => "the connection has not been authorized".to_owned(),
+            }),
+            (Some(_), None) => Error::NotAuthorized(
+                "the configuration names another client or server than the one that the connection was authorized for".to_owned(),
+            ),
+            (Some(credential), Some(_)) => Error::ReauthorizationRequired(Reauthorization {
+                reason: if renewal::is_valid(credential, self.platform.now()) {
+                    "the server gave no refresh token, so the token cannot be renewed".to_owned()
+                } else {
+                    "the token has expired, and the server gave no refresh token".to_owned()
+                },
+                error: None,
+            }),
+        })
+    }
+
+    /// Renews under the lease. Gives the record as it is afterwards, which does
+    /// not meet the demand only where another renewal is still under way.
+    async fn renew(&self, seen: &Record, demand: &Demand) -> Result<Rc<Record>> {
+        let attempts = u64::from(self.config.renewal.max_attempts.unwrap_or(1)).clamp(1, 10);
+        let timeout = self.config.timeout_millis();
+        // Long enough for the metadata, every attempt, and a store that fails
+        // for a while. A holder that dies gives it back sooner.
+        let ttl = timeout.saturating_mul(attempts + 2) + 30_000;
+        let may_return_old = self.assess(seen, demand) == Standing::Due(RenewalReason::Early);
+        let mut patience = if may_return_old { 0 } else { timeout + 5000 };
+        loop {
+            let slice = patience.min(LEASE_WAIT_SLICE);
+            let lease = self
+                .platform
+                .acquire_lease(&self.store_key, ttl, slice)
+                .await;
+            if let Some(lease) = lease.map_err(super::storage::from_store_error)? {
+                return self.renew_under(&lease, demand, attempts).await;
+            }
+            let record = self.load().await?.record;
+            if patience == 0 || self.assess(&record, demand) == Standing::Fresh {
+                return Ok(record);
+            }
+            if let Some(error) = self.hindrance(&record, demand) {
+                return Err(error);
+            }
+            patience -= slice;
+        }
+    }
+
+    async fn renew_under(
+        &self,
+        lease: &P::Lease,
+        demand: &Demand,
+        attempts: u64,
+    ) -> Result<Rc<Record>> {
+        let mut refresh_is_dead = false;
+        loop {
+            // Somebody may have renewed, or failed, since the record was read.
+            let version = self.load().await?;
+            let reason = match self.assess(&version.record, demand) {
+                Standing::Fresh => return Ok(version.record),
+                Standing::Due(reason) | Standing::Unmet(reason) => reason,
+            };
+            if let Some(error) = self.hindrance(&version.record, demand) {
+                return Err(error);
+            }
+            let way = self.way(&version.record, refresh_is_dead)?;
+            let server = match self.server_of(&version.record).await {
+                Ok(server) => server,
+                Err(error) => return Err(self.note_undiscovered(&version, error).await),
+            };
+            let prepared = self.prepare(&way, &server).await?;
+            let spends = prepared.spends;
+            let Some(begun) = self.begin_journal(&version, spends.as_ref(), lease).await? else {
+                continue;
+            };
+            let setback = match self.send_with_retries(prepared.request, attempts).await? {
+                Ok((response, http)) => {
+                    let new = self.renewed(&begun.record, reason, server, response, spends, &http);
+                    return self.commit(begun, new, lease).await;
+                }
+                Err(setback) => setback,
+            };
+            match &setback.cause {
+                FailureCause::Refused(error)
+                    if error.code == "invalid_grant" && spends.is_some() =>
+                {
+                    let current = self.load().await?.record;
+                    // A race or an import may have brought another one.
+                    if current.generation != begun.record.generation {
+                        continue;
+                    }
+                    if self.config.grant.can_run_again() {
+                        refresh_is_dead = true;
+                        continue;
+                    }
+                    return Err(self.note_refresh_refused(&begun, error.clone()).await);
+                }
+                _ => return Err(self.note_failure(&begun, setback).await),
+            }
+        }
+    }
+
+    /// The server that a renewal goes to: the one that issued the credential,
+    /// else the one that the config names.
+    async fn server_of(&self, record: &Record) -> Result<Server> {
+        let bound = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        match bound {
+            Some(credential) => Ok(credential.server.clone().overlaid_with(&self.config)),
+            None => self.discover().await,
+        }
+    }
+
+    async fn prepare(&self, way: &Way, server: &Server) -> Result<Prepared> {
+        let client = self.client(server).await?;
+        let endpoint = server.token_endpoint()?;
+        let build =
+            |grant: &TokenGrant<'_>| token_request::build(&self.config, endpoint, &client, grant);
+        let spends = match (way, &self.config.grant) {
+            (Way::Refresh(refresh_token), _) => Some(refresh_token.clone()),
+            (
+                Way::FirstRefresh,
+                Grant::RefreshToken {
+                    refresh_token: Some(given),
+                },
+            ) => Some(self.reveal(given).await?),
+            _ => None,
+        };
+        let request = match (&spends, &self.config.grant) {
+            (Some(refresh_token), _) => build(&TokenGrant::RefreshToken(refresh_token)),
+            (None, Grant::ClientCredentials) => build(&TokenGrant::ClientCredentials),
+            (
+                None,
+                Grant::Password {
+                    username: Some(username),
+                    password: Some(password),
+                },
+            ) => {
+                let password = self.reveal(password).await?;
+                build(&TokenGrant::Password {
+                    username,
+                    password: &password,
+                })
+            }
+            (None, Grant::Extension(grant_type)) => build(&TokenGrant::Extension(grant_type)),
+            (None, other) => Err(Error::Unsupported(format!(
+                "the grant {}",
+                other.grant_type()
+            ))),
+        };
+        Ok(Prepared {
+            request: request?,
+            spends,
+        })
+    }
+
+    /// Stores that a request is about to be sent. `None`: somebody else wrote
+    /// meanwhile, and all has to be looked at again.
+    async fn begin_journal(
+        &self,
+        version: &Version,
+        spends: Option<&SecretString>,
+        lease: &P::Lease,
+    ) -> Result<Option<Version>> {
+        let now = self.platform.now();
+        let spends = spends.map(SecretString::fingerprint);
+        let mut record = Record::clone(&version.record);
+        let mut told = None;
+        let open = record.journal.take();
+        if let Some(intent) = open.as_ref().filter(|intent| !intent.in_doubt) {
+            let event = Event::new(
+                now,
+                EventKind::RenewalInterrupted,
+                "a renewal was interrupted after it was begun; whether the server acted on it is not known",
+            );
+            let event = event.with("begun_at", intent.at.seconds().to_string());
+            record.remember(event.clone());
+            told = Some(event);
+        }
+        // While the same refresh token is tried, the doubt about it stays.
+        let in_doubt = open.is_some_and(|intent| spends.is_some() && intent.spends == spends);
+        record.journal = Some(Intent {
+            at: now,
+            spends,
+            in_doubt,
+        });
+        match self.write(version, record, Some(lease.fence())).await? {
+            Written::Stored(version) => {
+                self.tell(told.as_slice());
+                Ok(Some(version))
+            }
+            Written::Stale(_) => Ok(None),
+            Written::Fenced => Err(lease_lost()),
+        }
+    }
+
+    /// Sends a token request, again after a pause where it fails transiently and
+    /// the policy allows it.
+    async fn send_with_retries(
+        &self,
+        request: http::Request,
+        attempts: u64,
+    ) -> Result<std::result::Result<(TokenResponse, http::Response), Setback>> {
+        let mut attempt = 1;
+        loop {
+            let outcome = self.send_token_request(request.clone()).await?;
+            let Err(setback) = &outcome else {
+                return Ok(outcome);
+            };
+            if attempt >= attempts || !matches!(setback.cause, FailureCause::Unavailable(_)) {
+                return Ok(outcome);
+            }
+            let now = self.platform.now();
+            let number = u32::try_from(attempt).unwrap_or(u32::MAX);
+            let retry_at = renewal::retry_at(
+                now,
+                number,
+                setback.retry_after_millis,
+                &self.config.renewal,
+                &self.platform,
+            );
+            // The lease does not wait for hours; the next caller tries then.
+            if retry_at.millis_since(now) > self.config.timeout_millis() {
+                return Ok(outcome);
+            }
+            self.platform.sleep(retry_at.millis_since(now)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send_token_request(
+        &self,
+        request: http::Request,
+    ) -> Result<std::result::Result<(TokenResponse, http::Response), Setback>> {
+        let endpoint = request.url.clone();
+        let secrets = request.secrets.clone();
+        let response = match self.platform.send(request).await {
+            Ok(response) => response,
+            Err(failure @ http::Failure::Forbidden(_)) => {
+                return Err(from_http_failure(&endpoint, failure));
+            }
+            Err(http::Failure::TooLarge) => {
+                return Ok(Err(Setback {
+                    cause: FailureCause::Violation(too_large(&endpoint)),
+                    retry_after_millis: None,
+                    in_doubt: true,
+                }));
+            }
+            Err(failure) => {
+                let in_doubt = !matches!(failure, http::Failure::NotSent(_));
+                let host = endpoint.host();
+                return Ok(Err(Setback {
+                    cause: FailureCause::Unavailable(format!("{host}: {failure}")),
+                    retry_after_millis: None,
+                    in_doubt,
+                }));
+            }
+        };
+        Ok(match token_response::read(&response, &secrets) {
+            Ok(token) => Ok((token, response)),
+            Err(token_response::Failure::Refused(error)) => Err(Setback {
+                cause: FailureCause::Refused(error),
+                retry_after_millis: None,
+                in_doubt: false,
+            }),
+            Err(token_response::Failure::Transient {
+                cause,
+                retry_after_millis,
+            }) => Err(Setback {
+                cause: FailureCause::Unavailable(cause),
+                retry_after_millis,
+                // A gateway's error says nothing of what is behind it.
+                in_doubt: response.status >= 500,
+            }),
+            // Half an answer may have been a whole renewal.
+            Err(token_response::Failure::Violation(violation)) => Err(Setback {
+                cause: FailureCause::Violation(violation),
+                retry_after_millis: None,
+                in_doubt: response.status < 300,
+            }),
+        })
+    }
+
+    /// The credential that a renewal brought, on top of the one it renews.
+    fn renewed(
+        &self,
+        record: &Record,
+        reason: RenewalReason,
+        server: Server,
+        response: TokenResponse,
+        spent: Option<SecretString>,
+        http: &http::Response,
+    ) -> NewCredential {
+        let earlier = record
+            .credential
+            .as_ref()
+            .filter(|c| c.binding == self.binding);
+        let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
+        let mut new = self.credential(response, http, reason, server, granted);
+        // RFC 6749 section 6: without a new refresh token the old one stays.
+        let is_kept = new.credential.refresh_token.is_none();
+        if is_kept {
+            new.credential.refresh_token = spent;
+        }
+        if let Some(earlier) = earlier {
+            new.credential.authorized_at = earlier.authorized_at;
+            if is_kept && new.credential.refresh_expires_at.is_none() {
+                new.credential.refresh_expires_at = earlier.refresh_expires_at;
+            }
+            if new.credential.id_token.is_none() {
+                new.credential.id_token.clone_from(&earlier.id_token);
+            }
+        }
+        new
+    }
+
+    /// A credential made of a token response.
+    pub(super) fn credential(
+        &self,
+        response: TokenResponse,
+        http: &http::Response,
+        reason: RenewalReason,
+        server: Server,
+        granted_by_default: &[String],
+    ) -> NewCredential {
+        let received_at = http.arrived_at;
+        let policy = &self.config.renewal;
+        let assumed = policy
+            .default_lifetime_seconds
+            .map(|seconds| u64::from(seconds) * 1000);
+        let lifetime = response.lifetime_millis.or(assumed);
+        let skew_millis = token_response::clock_skew_millis(http);
+        let mut quirks = response.quirks;
+        let server_now = Timestamp(received_at.0.saturating_add_signed(skew_millis));
+        // The credential is kept even if what came along is not to be believed:
+        // the refresh token may be the only one there is.
+        let id_token = response.id_token.filter(|id_token| {
+            let checked = id_token::check(
+                id_token,
+                &id_token::Expected {
+                    issuer: server.issuer.as_deref(),
+                    client_id: self.config.client_id.as_deref().unwrap_or_default(),
+                    nonce: None,
+                    access_token: &response.access_token,
+                    server_now,
+                },
+            );
+            if let Err(error) = &checked {
+                quirks.push(format!("an id_token was ignored: {error}"));
+            }
+            checked.is_ok()
+        });
+        NewCredential {
+            credential: Credential {
+                access_token: response.access_token,
+                token_type: printable(&response.token_type, &[]),
+                received_at,
+                expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
+                fresh_until: lifetime.map(|lifetime| {
+                    renewal::fresh_until(received_at, lifetime, policy, &self.platform)
+                }),
+                refresh_token: response.refresh_token,
+                refresh_expires_at: response
+                    .refresh_lifetime_millis
+                    .map(|lifetime| received_at.plus_millis(lifetime)),
+                scope: response
+                    .scope
+                    .unwrap_or_else(|| granted_by_default.to_vec()),
+                response: response.raw,
+                id_token,
+                skew_millis,
+                authorized_at: received_at,
+                reason,
+                binding: self.binding.clone(),
+                server,
+            },
+            quirks,
+        }
+    }
+
+    /// Stores what a renewal brought; no token is handed out before. What came
+    /// must not be lost: a store that fails is asked again for a while, a lease
+    /// that ran out is taken anew.
+    async fn commit(
+        &self,
+        begun: Version,
+        new: NewCredential,
+        lease: &P::Lease,
+    ) -> Result<Rc<Record>> {
+        let mut version = begun.clone();
+        let mut second_lease: Option<P::Lease> = None;
+        let mut failure = lease_lost();
+        for pause in COMMIT_PAUSES {
+            let mut record = Record::clone(&version.record);
+            let events = new.apply_to(&mut record);
+            let fence = second_lease.as_ref().unwrap_or(lease).fence();
+            match self.write(&version, record, Some(fence)).await {
+                Ok(Written::Stored(version)) => {
+                    self.tell(&events);
+                    return Ok(version.record);
+                }
+                // It is the same credential still, with a failure or a journal
+                // entry of somebody else: ours goes on top. Otherwise it was
+                // cleared, authorized or renewed meanwhile, and theirs counts.
+                Ok(Written::Stale(current))
+                    if current.record.generation == begun.record.generation =>
+                {
+                    version = current;
+                    continue;
+                }
+                Ok(Written::Stale(current)) => return self.superseded(current.record),
+                Ok(Written::Fenced) => {
+                    failure = lease_lost();
+                    let wait = self.config.timeout_millis();
+                    let taken = self
+                        .platform
+                        .acquire_lease(&self.store_key, wait, wait)
+                        .await;
+                    if let Ok(Some(lease)) = taken {
+                        second_lease = Some(lease);
+                    }
+                }
+                Err(Error::Storage(error)) if error.kind == StorageFailureKind::Unavailable => {
+                    failure = Error::Storage(error);
+                }
+                Err(error) => return Err(error),
+            }
+            self.platform.sleep(pause).await;
+            // A write that seemed to fail may have been done.
+            if let Ok(current) = self.load().await {
+                if current.record.generation != begun.record.generation {
+                    return self.superseded(current.record);
+                }
+                version = current;
+            }
+        }
+        Err(failure)
+    }
+
+    fn superseded(&self, current: Rc<Record>) -> Result<Rc<Record>> {
+        if current.credential.is_some() {
+            Ok(current)
+        } else {
+            Err(Error::NotAuthorized(
+                "the connection was cleared while its token was being renewed".to_owned(),
+            ))
+        }
+    }
+
+    /// Remembers that the metadata could not be had, like a renewal that failed.
+    async fn note_undiscovered(&self, version: &Version, error: Error) -> Error {
+        let cause = match error {
+            Error::Unavailable(failure) => FailureCause::Unavailable(failure.cause),
+            Error::ProtocolViolation(violation) => FailureCause::Violation(violation),
+            other => return other,
+        };
+        let setback = Setback {
+            cause,
+            retry_after_millis: None,
+            in_doubt: false,
+        };
+        self.note_failure(version, setback).await
+    }
+
+    async fn note_refresh_refused(&self, begun: &Version, error: ServerError) -> Error {
+        let journal = begun.record.journal.as_ref();
+        let reason = if journal.is_some_and(|intent| intent.in_doubt) {
+            "the server no longer accepts the refresh token; an earlier renewal was interrupted, so it has probably replaced the token in an answer that never arrived"
+        } else {
+            "the server no longer accepts the refresh token"
+        };
+        let setback = Setback {
+            cause: FailureCause::Reauthorization(Reauthorization {
+                reason: reason.to_owned(),
+                error: Some(error),
+            }),
+            retry_after_millis: None,
+            in_doubt: false,
+        };
+        self.note_failure(begun, setback).await
+    }
+
+    /// Remembers a failure, so that nobody asks again too soon, and makes the
+    /// error of it. The credential stays as it is.
+    async fn note_failure(&self, begun: &Version, setback: Setback) -> Error {
+        let now = self.platform.now();
+        let earlier = begun.record.failure.as_ref();
+        let attempts = earlier
+            .filter(|earlier| earlier.binding == self.binding)
+            .map_or(1, |earlier| earlier.attempts.saturating_add(1));
+        let is_final = matches!(setback.cause, FailureCause::Reauthorization(_));
+        let failure = Failure {
+            at: now,
+            attempts,
+            retry_at: (!is_final).then(|| {
+                let wait = setback.retry_after_millis;
+                renewal::retry_at(now, attempts, wait, &self.config.renewal, &self.platform)
+            }),
+            binding: self.binding.clone(),
+            cause: setback.cause,
+        };
+        let error = error_of(&failure);
+        let kind = if is_final {
+            EventKind::ReauthorizationRequired
+        } else {
+            EventKind::RenewalFailed
+        };
+        let mut event = Event::new(now, kind, error.to_string());
+        if let Some(retry_at) = failure.retry_at {
+            event = event.with("retry_at", retry_at.seconds().to_string());
+        }
+        if setback.in_doubt {
+            event = event.with("in_doubt", "the server may have acted on the request");
+        }
+        let generation = begun.record.generation;
+        let stored = self
+            .change(&mut |record| {
+                // A success of somebody else outweighs this failure.
+                if record.generation == generation {
+                    match &mut record.journal {
+                        Some(intent) if setback.in_doubt => intent.in_doubt = true,
+                        journal => *journal = None,
+                    }
+                    record.failure = Some(failure.clone());
+                    record.remember(event.clone());
+                }
+                Ok(())
+            })
+            .await;
+        // A store that cannot even take note leaves the journal open, which
+        // says the same to the next one.
+        if stored.is_ok() {
+            self.tell(&[event]);
+        }
+        error
+    }
+}
+
+/// A credential that has just arrived, with what was odd about it.
+pub(super) struct NewCredential {
+    pub(super) credential: Credential,
+    pub(super) quirks: Vec<String>,
+}
+
+impl NewCredential {
+    /// Puts the credential into a record, and gives what there is to tell.
+    pub(super) fn apply_to(&self, record: &mut Record) -> Vec<Event> {
+        let credential = &self.credential;
+        let earlier = record.credential.as_ref();
+        let refresh_token = match (
+            &credential.refresh_token,
+            earlier.and_then(|c| c.refresh_token.as_ref()),
+        ) {
+            (None, _) => "none",
+            (Some(now), Some(before)) if now == before => "kept",
+            (Some(_), Some(_)) => "replaced",
+            (Some(_), None) => "new",
+        };
+        let (kind, message) = match credential.reason {
+            RenewalReason::Authorization => (
+                EventKind::Authorized,
+                "the user authorized the connection".to_owned(),
+            ),
+            reason => (
+                EventKind::Renewed,
+                format!("a token was obtained because {}", reason.describe()),
+            ),
+        };
+        let mut event = Event::new(credential.received_at, kind, message)
+            .with("reason", credential.reason.as_str())
+            .with("access_token_sha256", credential.access_token.fingerprint())
+            .with("refresh_token", refresh_token);
+        if let Some(expires_at) = credential.expires_at {
+            event = event.with("expires_at", expires_at.seconds().to_string());
+        }
+        let quirks = self.quirks.iter().map(|quirk| {
+            Event::new(
+                credential.received_at,
+                EventKind::QuirkApplied,
+                quirk.as_str(),
+            )
+        });
+        let events: Vec<_> = quirks.chain([event]).collect();
+        for event in &events {
+            record.remember(event.clone());
+        }
+        record.generation += 1;
+        record.credential = Some(credential.clone());
+        record.journal = None;
+        record.failure = None;
+        events
+    }
+}
+
+fn lease_lost() -> Error {
+    Error::storage(
+        StorageFailureKind::Unavailable,
+        "the lease ran out before the record could be stored",
+    )
+}
+
+/// The error that a stored failure stands for.
+pub(super) fn error_of(failure: &Failure) -> Error {
+    match &failure.cause {
+        FailureCause::Unavailable(cause) => Error::Unavailable(Unavailability {
+            cause: cause.clone(),
+            retry_at: failure.retry_at,
+        }),
+        FailureCause::Refused(error) => Error::Refused(error.clone()),
+        FailureCause::Violation(violation) => Error::ProtocolViolation(violation.clone()),
+        FailureCause::Reauthorization(cause) => Error::ReauthorizationRequired(cause.clone()),
+        FailureCause::Denied(error) => Error::Denied(error.clone()),
+    }
+}

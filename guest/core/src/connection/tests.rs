@@ -1,0 +1,1216 @@
+//! The flows in the fake world.
+
+use super::fake::{Answer, CLIENT_CREDENTIALS, CODE, FakePlatform, World, run, run_all, run_steps};
+use super::*;
+use crate::authorization::{AuthorizationOptions, Redirect};
+use crate::error::{StorageFailureKind, Unavailability, ViolationKind};
+use crate::http::Failure;
+use crate::record::RenewalReason;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+type Crm = Connection<FakePlatform>;
+
+fn token(connection: &Crm) -> Result<String> {
+    run(connection.token(&TokenOptions::default()))
+        .map(|token| token.access_token.reveal().to_owned())
+}
+
+fn token_unlike(connection: &Crm, rejected: &str) -> Result<String> {
+    let options = TokenOptions {
+        rejected: Some(SecretString::new(rejected)),
+        ..TokenOptions::default()
+    };
+    run(connection.token(&options)).map(|token| token.access_token.reveal().to_owned())
+}
+
+/// A call for a token that has just sent its request.
+fn begun<'a>(
+    world: &World,
+    connection: &'a Crm,
+) -> Pin<Box<dyn Future<Output = Result<String>> + 'a>> {
+    let mut flow: Pin<Box<dyn Future<Output = _>>> = Box::pin(async {
+        let token = connection.token(&TokenOptions::default()).await;
+        token.map(|token| token.access_token.reveal().to_owned())
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    while world.token_requests() == 0 {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    flow
+}
+
+fn ok(token: &str) -> Result<String> {
+    Ok(token.to_owned())
+}
+
+fn unavailable<T>(result: &Result<T>) -> &Unavailability {
+    match result {
+        Err(Error::Unavailable(failure)) => failure,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was available"),
+    }
+}
+
+fn reauthorization_reason(result: Result<String>) -> String {
+    match result {
+        Err(Error::ReauthorizationRequired(cause)) => cause.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn state(connection: &Crm) -> ConnectionState {
+    run(connection.status()).expect("a status").state
+}
+
+fn kinds_in_history(connection: &Crm) -> Vec<&'static str> {
+    let history = run(connection.history()).expect("a history");
+    history.iter().map(|event| event.kind.as_str()).collect()
+}
+
+mod obtaining {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_never_authorized_has_no_token() {
+        let world = World::new();
+        let connection = world.open(CODE);
+        assert!(matches!(token(&connection), Err(Error::NotAuthorized(_))));
+        assert_eq!(world.token_requests(), 0);
+        assert_eq!(state(&connection), ConnectionState::NotAuthorized);
+    }
+
+    #[test]
+    fn an_incomplete_config_tells_every_problem_and_sends_nothing() {
+        let world = World::new();
+        let connection = world.open("{}");
+        let Err(Error::NotConfigured(problems)) = token(&connection) else {
+            panic!("it was configured");
+        };
+        assert_eq!(problems.len(), 3);
+        assert!(matches!(
+            state(&connection),
+            ConnectionState::NotConfigured(_)
+        ));
+    }
+
+    #[test]
+    fn a_fresh_token_is_handed_out_without_a_request() {
+        let world = World::new();
+        let connection = world.authorized();
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(token(&world.open(CODE)), ok("access-1"));
+        assert_eq!(world.token_requests(), 0);
+    }
+
+    #[test]
+    fn client_credentials_are_exchanged_once_and_again_after_expiry() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(token(&connection), ok("access-1"));
+        world.pass(1000);
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(world.token_requests(), 2);
+        assert_eq!(world.last_sent("scope").as_deref(), Some("a b"));
+    }
+
+    #[test]
+    fn a_secret_by_reference_is_resolved_when_it_is_needed() {
+        let world = World::new();
+        let config = CLIENT_CREDENTIALS.replace("\"secret\"", r#"{"ref": "env:SECRET"}"#);
+        assert_eq!(token(&world.open(&config)), ok("access-1"));
+        let header = world.received.borrow()[0].headers["authorization"].clone();
+        // "id:from-env"
+        assert_eq!(header, "Basic aWQ6ZnJvbS1lbnY=");
+    }
+
+    #[test]
+    fn a_missing_secret_names_its_reference() {
+        let world = World::new();
+        let config = CLIENT_CREDENTIALS.replace("\"secret\"", r#"{"ref": "env:OTHER"}"#);
+        let Err(Error::NotConfigured(problems)) = token(&world.open(&config)) else {
+            panic!("it was there");
+        };
+        assert_eq!(problems[0].message, "there is no env:OTHER");
+        assert_eq!(world.token_requests(), 0);
+    }
+
+    #[test]
+    fn the_password_grant_sends_user_and_password_and_renews_by_refresh_token() {
+        let world = World::new();
+        let config = r#"{"client_id": "id", "grant_type": "password", "username": "u", "password": "p",
+            "token_endpoint": "https://as.example/token"}"#;
+        let connection = world.open(config);
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(world.last_sent("username").as_deref(), Some("u"));
+        assert_eq!(world.last_sent("password").as_deref(), Some("p"));
+        world.pass(1000);
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(
+            world.last_sent("grant_type").as_deref(),
+            Some("refresh_token")
+        );
+    }
+
+    #[test]
+    fn the_password_grant_is_run_again_where_its_refresh_token_is_refused() {
+        let world = World::new();
+        let config = r#"{"client_id": "id", "grant_type": "password", "username": "u", "password": "p",
+            "token_endpoint": "https://as.example/token"}"#;
+        let connection = world.open(config);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.pass(1000);
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(world.last_sent("grant_type").as_deref(), Some("password"));
+    }
+
+    #[test]
+    fn a_given_refresh_token_starts_a_connection_and_its_successor_goes_on() {
+        let world = World::new();
+        world.server.borrow_mut().accept("given");
+        let config = r#"{"client_id": "id", "grant_type": "refresh_token", "refresh_token": "given",
+            "token_endpoint": "https://as.example/token"}"#;
+        let connection = world.open(config);
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(world.last_sent("refresh_token").as_deref(), Some("given"));
+        world.pass(1000);
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(
+            world.last_sent("refresh_token").as_deref(),
+            Some("refresh-1")
+        );
+    }
+
+    #[test]
+    fn the_response_is_kept_whole() {
+        let world = World::new();
+        let connection = world.authorized();
+        let json = run(connection.response_json()).expect("a response");
+        assert!(json.reveal().contains(r#""access_token":"access-1""#));
+    }
+
+    #[test]
+    fn a_token_of_unknown_type_makes_no_header() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        world.answer_with(Answer::status(
+            200,
+            r#"{"access_token":"a","token_type":"mac"}"#,
+        ));
+        let header = run(connection.authorization_header(&TokenOptions::default()));
+        assert!(matches!(header, Err(Error::Unsupported(_))));
+    }
+
+    #[test]
+    fn an_untold_lifetime_lasts_until_the_token_is_refused() {
+        let world = World::new();
+        world.server.borrow_mut().lifetime = None;
+        let connection = world.open(CLIENT_CREDENTIALS);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.pass(100_000_000);
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(token_unlike(&connection, "access-1"), ok("access-2"));
+    }
+
+    #[test]
+    fn an_untold_lifetime_can_be_assumed() {
+        let world = World::new();
+        world.server.borrow_mut().lifetime = None;
+        let config = CLIENT_CREDENTIALS.replace(
+            "\"scope\"",
+            r#""renewal": {"default_lifetime_seconds": 60}, "scope""#,
+        );
+        let connection = world.open(&config);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.pass(60);
+        assert_eq!(token(&connection), ok("access-2"));
+    }
+}
+
+mod renewing {
+    use super::*;
+
+    #[test]
+    fn an_expired_token_is_renewed_and_the_rotated_refresh_token_goes_on() {
+        let world = World::new();
+        let connection = world.authorized();
+        for round in 1..=3 {
+            world.pass(1000);
+            assert_eq!(token(&connection), ok(&format!("access-{}", round + 1)));
+            assert_eq!(
+                world.last_sent("refresh_token"),
+                Some(format!("refresh-{round}"))
+            );
+        }
+        assert_eq!(world.server.borrow().reuses, 0);
+    }
+
+    #[test]
+    fn a_response_without_a_refresh_token_keeps_the_old_one() {
+        let world = World::new();
+        world.server.borrow_mut().rotates = false;
+        let connection = world.authorized();
+        for _ in 0..2 {
+            world.pass(1000);
+            token(&connection).expect("a token");
+            assert_eq!(
+                world.last_sent("refresh_token").as_deref(),
+                Some("refresh-1")
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_due_is_renewed_before_it_expires() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(950);
+        assert_eq!(token(&connection), ok("access-2"));
+        let last = run(connection.status()).expect("a status").last_renewal;
+        assert_eq!(
+            last.map(|renewal| renewal.reason),
+            Some(RenewalReason::Early)
+        );
+    }
+
+    #[test]
+    fn while_another_renews_a_valid_token_is_handed_out_at_once() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(950);
+        let platform = FakePlatform(Rc::clone(&world));
+        let lease = run(platform.acquire_lease("crm.tokens", 60_000, 0));
+        let now = platform.now();
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(platform.now(), now, "it did not wait");
+        drop(lease);
+        assert_eq!(token(&connection), ok("access-2"));
+    }
+
+    #[test]
+    fn a_token_that_has_expired_is_never_handed_out() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let platform = FakePlatform(Rc::clone(&world));
+        let lease = run(platform.acquire_lease("crm.tokens", u64::MAX / 4, 0));
+        let result = token(&connection);
+        assert!(unavailable(&result).cause.contains("another renewal"));
+        drop(lease);
+    }
+
+    #[test]
+    fn many_callers_cause_one_request() {
+        let world = World::new();
+        world.authorized();
+        world.pass(1000);
+        let callers: Vec<_> = (0..1000).map(|_| world.open(CODE)).collect();
+        let options = TokenOptions::default();
+        for result in run_all(callers.iter().map(|caller| caller.token(&options))) {
+            assert_eq!(
+                result.map(|t| t.access_token.reveal().to_owned()),
+                ok("access-2")
+            );
+        }
+        assert_eq!(world.token_requests(), 1);
+    }
+
+    #[test]
+    fn many_demands_for_a_renewal_cause_one_request() {
+        let world = World::new();
+        world.authorized();
+        let callers: Vec<_> = (0..100).map(|_| world.open(CODE)).collect();
+        for result in run_all(callers.iter().map(|caller| caller.refresh())) {
+            assert!(result.is_ok());
+        }
+        assert_eq!(world.token_requests(), 1);
+    }
+
+    #[test]
+    fn a_refused_token_is_renewed_once_for_all_who_saw_it_refused() {
+        let world = World::new();
+        let connection = world.authorized();
+        assert_eq!(token_unlike(&connection, "access-1"), ok("access-2"));
+        assert_eq!(token_unlike(&world.open(CODE), "access-1"), ok("access-2"));
+        assert_eq!(world.token_requests(), 1);
+    }
+
+    #[test]
+    fn the_least_validity_is_had_by_renewing() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(500);
+        let options = TokenOptions {
+            min_validity_seconds: 600,
+            ..TokenOptions::default()
+        };
+        let token = run(connection.token(&options)).expect("a token");
+        assert_eq!(token.access_token.reveal(), "access-2");
+    }
+
+    #[test]
+    fn an_outage_is_not_noticed_while_the_token_lasts() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(950);
+        world.answer_with(Answer::status(503, ""));
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(world.token_requests(), 1, "the pause is kept");
+        assert_eq!(state(&connection), ConnectionState::Authorized);
+        world.pass(2);
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(
+            run(connection.status()).expect("a status").next_retry_at,
+            None
+        );
+    }
+
+    #[test]
+    fn an_outage_is_unavailable_with_the_time_of_the_next_try_and_is_not_hammered() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::Http(
+            503,
+            vec![("retry-after", "120")],
+            String::new(),
+        ));
+        let first = token(&connection);
+        let retry_at = unavailable(&first).retry_at.expect("a time");
+        for _ in 0..100 {
+            assert_eq!(
+                unavailable(&token(&world.open(CODE))).retry_at,
+                Some(retry_at)
+            );
+        }
+        assert_eq!(world.token_requests(), 1);
+        world.pass(120);
+        assert_eq!(token(&connection), ok("access-2"));
+    }
+
+    #[test]
+    fn pauses_grow_from_failure_to_failure() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            world.answer_with(Answer::status(500, ""));
+            let now = FakePlatform(Rc::clone(&world)).now();
+            let pause = unavailable(&token(&connection))
+                .retry_at
+                .expect("a time")
+                .millis_since(now);
+            pauses.push(pause);
+            world.pass(pause / 1000 + 1);
+        }
+        assert!(pauses.is_sorted() && pauses[3] >= 6000, "{pauses:?}");
+    }
+
+    #[test]
+    fn several_attempts_in_one_call_are_made_where_the_policy_says_so() {
+        let world = World::new();
+        let config =
+            CLIENT_CREDENTIALS.replace("\"scope\"", r#""renewal": {"max_attempts": 3}, "scope""#);
+        let connection = world.open(&config);
+        world.answer_with(Answer::status(500, ""));
+        world.answer_with(Answer::Fails(Failure::NotSent("no address".to_owned())));
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(world.token_requests(), 3);
+    }
+
+    #[test]
+    fn a_demand_for_renewal_does_not_wait_for_the_pause() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::status(500, ""));
+        unavailable(&token(&connection));
+        let renewed = run(connection.refresh()).expect("renewed");
+        assert_eq!(renewed.access_token.reveal(), "access-2");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_no_pause() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::status(500, ""));
+        unavailable(&token(&connection));
+        world.set_back(900);
+        assert_eq!(token_unlike(&connection, "access-1"), ok("access-2"));
+    }
+
+    #[test]
+    fn a_refused_refresh_token_needs_the_user_and_is_not_sent_again() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        for _ in 0..3 {
+            let reason = reauthorization_reason(token(&connection));
+            assert_eq!(reason, "the server no longer accepts the refresh token");
+        }
+        assert_eq!(world.token_requests(), 1);
+        assert!(matches!(state(&connection), ConnectionState::Error(_)));
+    }
+
+    #[test]
+    fn a_refusal_does_not_delete_the_credential() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        reauthorization_reason(token(&connection));
+        // It was a hiccup of the server's: asked again it renews.
+        let renewed = run(connection.refresh()).expect("renewed");
+        assert_eq!(renewed.access_token.reveal(), "access-2");
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(state(&connection), ConnectionState::Authorized);
+    }
+
+    #[test]
+    fn a_refusal_before_expiry_leaves_the_token_in_use() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(950);
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        assert_eq!(token(&connection), ok("access-1"));
+        assert!(matches!(state(&connection), ConnectionState::Error(_)));
+        world.pass(50);
+        reauthorization_reason(token(&connection));
+    }
+
+    #[test]
+    fn a_refresh_token_that_changed_meanwhile_is_adopted() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        // While our request is refused, somebody imports a good credential.
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        let flow = begun(&world, &connection);
+        world.authorized();
+        world.pass(1000);
+        world.received.borrow_mut().clear();
+        assert_eq!(run(flow), ok("access-3"));
+        assert_eq!(
+            world.last_sent("refresh_token").as_deref(),
+            Some("refresh-2")
+        );
+    }
+
+    #[test]
+    fn a_refused_client_is_said_and_not_hammered() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        world.answer_with(Answer::status(401, r#"{"error":"invalid_client"}"#));
+        for _ in 0..3 {
+            let Err(Error::Refused(error)) = token(&connection) else {
+                panic!("it was accepted");
+            };
+            assert_eq!(
+                (error.code.as_str(), error.http_status),
+                ("invalid_client", Some(401))
+            );
+        }
+        assert_eq!(world.token_requests(), 1);
+        // Another config may fare better at once.
+        let mended = CLIENT_CREDENTIALS.replace("\"a b\"", "\"a\"");
+        assert_eq!(token(&world.open(&mended)), ok("access-1"));
+    }
+
+    #[test]
+    fn what_is_no_answer_leaves_the_credential_untouched() {
+        for body in ["<html></html>", "{\"access_token\":", "", "[]"] {
+            let world = World::new();
+            let connection = world.authorized();
+            world.pass(1000);
+            world.answer_with(Answer::status(200, body));
+            let Err(Error::ProtocolViolation(violation)) = token(&connection) else {
+                panic!("{body} was accepted");
+            };
+            assert_eq!(violation.kind, ViolationKind::Response);
+            world.pass(10);
+            assert_eq!(token(&connection), ok("access-2"), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_response_beyond_all_bounds_is_a_violation() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::Fails(Failure::TooLarge));
+        assert!(matches!(
+            token(&connection),
+            Err(Error::ProtocolViolation(_))
+        ));
+        world.pass(10);
+        assert_eq!(token(&connection), ok("access-2"));
+    }
+
+    #[test]
+    fn no_refresh_token_means_the_expiry_and_then_the_user() {
+        let world = World::new();
+        world.server.borrow_mut().gives_refresh_tokens = false;
+        let connection = world.authorized();
+        assert!(!run(connection.status()).expect("a status").refreshable);
+        world.pass(999);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.pass(1);
+        let reason = reauthorization_reason(token(&connection));
+        assert_eq!(
+            reason,
+            "the token has expired, and the server gave no refresh token"
+        );
+        assert!(matches!(
+            state(&connection),
+            ConnectionState::Error(Error::ReauthorizationRequired(_))
+        ));
+    }
+
+    #[test]
+    fn the_history_says_why_each_token_was_obtained() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        token(&connection).expect("a token");
+        assert_eq!(kinds_in_history(&connection), ["authorized", "renewed"]);
+        let history = run(connection.history()).expect("a history");
+        assert_eq!(
+            history[1].message,
+            "a token was obtained because the token had expired"
+        );
+        let told = format!("{history:?}");
+        assert!(
+            !told.contains("access-") && !told.contains("refresh-"),
+            "{told}"
+        );
+    }
+}
+
+mod crashing {
+    use super::*;
+
+    /// Renews with a crash after so many effects, then once more without.
+    fn renewed_after_crash(steps: usize) -> (Rc<World>, Crm, Result<String>) {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let crashed = run_steps(connection.token(&TokenOptions::default()), steps);
+        drop(crashed);
+        // Another process, which has only what is stored.
+        let connection = world.open(CODE);
+        let result = token(&connection);
+        (world, connection, result)
+    }
+
+    #[test]
+    fn a_crash_at_any_effect_loses_no_refresh_token_that_had_arrived() {
+        let mut needed_user = 0;
+        for steps in 0..40 {
+            let (world, connection, result) = renewed_after_crash(steps);
+            match result {
+                Ok(_) => {
+                    world.pass(1000);
+                    assert!(token(&connection).is_ok(), "after {steps} effects");
+                    assert_eq!(world.server.borrow().reuses, 0, "after {steps} effects");
+                }
+                // The one window that no client can close: the server has
+                // rotated and the answer never was stored.
+                Err(Error::ReauthorizationRequired(cause)) => {
+                    needed_user += 1;
+                    assert!(cause.reason.contains("interrupted"), "{}", cause.reason);
+                    assert!(kinds_in_history(&connection).contains(&"renewal-interrupted"));
+                }
+                Err(other) => panic!("after {steps} effects: {other:?}"),
+            }
+        }
+        assert!(
+            (1..=4).contains(&needed_user),
+            "{needed_user} crashes needed the user"
+        );
+    }
+
+    #[test]
+    fn a_lost_answer_is_told_as_the_cause() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::Lost);
+        unavailable(&token(&connection));
+        world.pass(10);
+        let reason = reauthorization_reason(token(&connection));
+        assert!(reason.contains("interrupted"), "{reason}");
+    }
+
+    #[test]
+    fn a_lost_request_is_simply_repeated() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.answer_with(Answer::Fails(Failure::InDoubt("reset".to_owned())));
+        unavailable(&token(&connection));
+        world.pass(10);
+        assert_eq!(token(&connection), ok("access-2"));
+    }
+
+    #[test]
+    fn a_store_that_fails_for_a_while_costs_no_refresh_token() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.failing_writes.set(5);
+        assert_eq!(run(flow), ok("access-2"));
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
+    fn no_token_is_handed_out_that_could_not_be_stored() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let flow = begun(&world, &connection);
+        world.failing_writes.set(u32::MAX);
+        let result = run(flow);
+        assert!(matches!(result, Err(Error::Storage(_))), "{result:?}");
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_written_causes_no_request() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        world.failing_writes.set(u32::MAX);
+        assert!(matches!(token(&connection), Err(Error::Storage(_))));
+        assert_eq!(world.token_requests(), 0);
+    }
+
+    #[test]
+    fn a_connection_cleared_during_its_renewal_stays_cleared() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        run(world.open(CODE).clear()).expect("cleared");
+        assert!(matches!(run(flow), Err(Error::NotAuthorized(_))));
+        assert!(matches!(
+            token(&world.open(CODE)),
+            Err(Error::NotAuthorized(_))
+        ));
+    }
+
+    #[test]
+    fn a_holder_that_stalled_past_its_lease_loses_nothing_and_overwrites_nothing() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        // The answer is on its way; the holder stalls, its lease runs out, and
+        // another one spends the same refresh token in vain.
+        world.pass(100_000);
+        reauthorization_reason(token(&world.open(CODE)));
+        // It wakes up with the new refresh token, which must not be lost.
+        world.server.borrow_mut().accept("refresh-2");
+        assert!(run(flow).is_ok());
+        world.pass(1000);
+        assert!(token(&world.open(CODE)).is_ok());
+        assert_eq!(
+            world.last_sent("refresh_token").as_deref(),
+            Some("refresh-2")
+        );
+    }
+}
+
+mod authorizing {
+    use super::*;
+
+    const OPENID: &str = r#"{"client_id": "id", "issuer": "https://as.example", "scope": "openid",
+        "redirect_uri": "http://127.0.0.1:1/oauth2"}"#;
+
+    fn openid_world() -> Rc<World> {
+        let world = World::new();
+        world.documents.borrow_mut().insert(
+            "https://as.example/.well-known/openid-configuration".to_owned(),
+            r#"{"issuer": "https://as.example", "authorization_endpoint": "https://as.example/auth",
+                "token_endpoint": "https://as.example/token",
+                "authorization_response_iss_parameter_supported": true}"#
+                .to_owned(),
+        );
+        world
+    }
+
+    fn begin(connection: &Crm) -> Begun {
+        run(connection.begin_authorization(&AuthorizationOptions::default())).expect("begun")
+    }
+
+    fn complete(connection: &Crm, query: &str) -> Result<Status> {
+        let redirect = Redirect::from_url(&format!("http://127.0.0.1:1/oauth2?{query}"))?;
+        run(connection.complete_authorization(redirect))
+    }
+
+    fn kind(result: Result<Status>) -> ViolationKind {
+        match result {
+            Err(Error::ProtocolViolation(violation)) => violation.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn good(begun: &Begun) -> String {
+        format!("code=good-code&state={}", begun.state.reveal())
+    }
+
+    #[test]
+    fn what_one_process_begins_another_completes_and_a_third_uses() {
+        let world = World::new();
+        let begun = begin(&world.open(CODE));
+        complete(&world.open(CODE), &good(&begun)).expect("authorized");
+        assert_eq!(token(&world.open(CODE)), ok("access-1"));
+    }
+
+    #[test]
+    fn the_code_is_sent_with_the_verifier_of_its_challenge() {
+        let world = World::new();
+        let begun = begin(&world.open(CODE));
+        complete(&world.open(CODE), &good(&begun)).expect("authorized");
+        let verifier = SecretString::new(world.last_sent("code_verifier").expect("a verifier"));
+        let challenge = crate::pkce::s256_challenge(&verifier);
+        assert!(
+            begun
+                .authorization_url
+                .contains(&format!("code_challenge={challenge}"))
+        );
+        assert_eq!(
+            world.last_sent("redirect_uri").as_deref(),
+            Some("http://127.0.0.1:1/oauth2")
+        );
+    }
+
+    #[test]
+    fn a_state_that_is_unknown_used_or_expired_is_refused() {
+        let world = World::new();
+        let connection = world.open(CODE);
+        let begun = begin(&connection);
+        assert_eq!(
+            kind(complete(&connection, "code=good-code&state=other")),
+            ViolationKind::State
+        );
+        complete(&connection, &good(&begun)).expect("authorized");
+        assert_eq!(
+            kind(complete(&connection, &good(&begun))),
+            ViolationKind::State
+        );
+        let late = begin(&connection);
+        world.pass(601);
+        assert_eq!(
+            kind(complete(&connection, &good(&late))),
+            ViolationKind::State
+        );
+        assert_eq!(world.token_requests(), 1);
+    }
+
+    #[test]
+    fn what_is_not_the_answer_leaves_the_real_one_to_come() {
+        let world = openid_world();
+        let connection = world.open(OPENID);
+        let begun = begin(&connection);
+        let state = begun.state.reveal().to_owned();
+        for query in [
+            "code=x&state=other".to_owned(),
+            "code=x".to_owned(),
+            "error=access_denied&state=other".to_owned(),
+            format!("state={state}&iss=https%3A%2F%2Fas.example"),
+            format!("code=x&state={state}&iss=https%3A%2F%2Fevil.example"),
+            format!("error=access_denied&state={state}&iss=https%3A%2F%2Fevil.example"),
+            format!("code=x&state={state}"),
+            format!("code=x&code=y&state={state}&iss=https%3A%2F%2Fas.example"),
+            format!("code={}&state={state}", "x".repeat(3 << 20)),
+        ] {
+            assert!(complete(&connection, &query).is_err(), "{query:.100}");
+        }
+        assert_eq!(world.token_requests(), 0);
+        let url = url::Url::parse(&begun.authorization_url).expect("a URL");
+        let nonce = url
+            .query_pairs()
+            .find(|(name, _)| name == "nonce")
+            .expect("a nonce")
+            .1
+            .into_owned();
+        world.server.borrow_mut().nonce = Some(nonce);
+        let query = format!("{}&iss=https%3A%2F%2Fas.example", good(&begun));
+        complete(&connection, &query).expect("authorized");
+    }
+
+    #[test]
+    fn another_nonce_brings_no_token() {
+        let world = openid_world();
+        let connection = world.open(OPENID);
+        let begun = begin(&connection);
+        world.server.borrow_mut().nonce = Some("other".to_owned());
+        let query = format!("{}&iss=https%3A%2F%2Fas.example", good(&begun));
+        assert_eq!(kind(complete(&connection, &query)), ViolationKind::Nonce);
+        assert!(token(&connection).is_err());
+    }
+
+    #[test]
+    fn a_denial_is_told_and_leaves_an_earlier_credential_in_use() {
+        let world = World::new();
+        let connection = world.open(CODE);
+        let begun = begin(&connection);
+        let denied = complete(
+            &connection,
+            &format!("error=access_denied&state={}", begun.state.reveal()),
+        );
+        assert!(matches!(denied, Err(Error::Denied(error)) if error.code == "access_denied"));
+        assert!(matches!(
+            state(&connection),
+            ConnectionState::Error(Error::Denied(_))
+        ));
+
+        let connection = world.authorized();
+        let begun = begin(&connection);
+        complete(
+            &connection,
+            &format!("error=access_denied&state={}", begun.state.reveal()),
+        )
+        .expect_err("denied");
+        assert_eq!(state(&connection), ConnectionState::Authorized);
+        assert_eq!(token(&connection), ok("access-1"));
+    }
+
+    #[test]
+    fn the_code_goes_to_the_server_that_was_asked() {
+        let world = World::new();
+        let begun = begin(&world.open(CODE));
+        let elsewhere = CODE.replace("https://as.example/token", "https://evil.example/token");
+        let result = complete(&world.open(&elsewhere), &good(&begun));
+        assert_eq!(kind(result), ViolationKind::State);
+        assert_eq!(world.received.borrow().len(), 0);
+    }
+
+    #[test]
+    fn a_refresh_token_is_not_sent_to_another_server_than_its_own() {
+        let world = World::new();
+        world.authorized();
+        world.pass(1000);
+        let elsewhere = CODE.replace("https://as.example/token", "https://evil.example/token");
+        assert!(matches!(
+            token(&world.open(&elsewhere)),
+            Err(Error::NotAuthorized(_))
+        ));
+        assert_eq!(world.received.borrow().len(), 0);
+        // The first config finds its credential as it was.
+        assert_eq!(token(&world.open(CODE)), ok("access-2"));
+    }
+
+    #[test]
+    fn metadata_is_looked_for_where_oauth_servers_keep_it_too() {
+        let world = World::new();
+        world.documents.borrow_mut().insert(
+            "https://as.example/.well-known/oauth-authorization-server".to_owned(),
+            r#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/token"}"#
+                .to_owned(),
+        );
+        let config = r#"{"client_id": "id", "client_secret": "s", "grant_type": "client_credentials",
+            "issuer": "https://as.example"}"#;
+        assert_eq!(token(&world.open(config)), ok("access-1"));
+    }
+
+    #[test]
+    fn metadata_of_another_issuer_stops_everything() {
+        let world = openid_world();
+        let config = r#"{"client_id": "id", "client_secret": "s", "grant_type": "client_credentials",
+            "issuer": "https://as.example/"}"#;
+        let Err(Error::ProtocolViolation(violation)) = token(&world.open(config)) else {
+            panic!("it was accepted");
+        };
+        assert_eq!(violation.kind, ViolationKind::Issuer);
+        assert_eq!(world.token_requests(), 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_cannot_be_done_is_said_before_the_user_is_troubled() {
+        let world = World::new();
+        for field in [
+            r#""par": true"#,
+            r#""token_endpoint_auth_method": "private_key_jwt", "signing_key": {"ref": "file:k"}"#,
+        ] {
+            let config = CODE.replacen('{', &format!("{{{field}, "), 1);
+            let begun = run(world
+                .open(&config)
+                .begin_authorization(&AuthorizationOptions::default()));
+            assert!(matches!(begun, Err(Error::Unsupported(_))), "{field}");
+        }
+    }
+}
+
+mod interacting {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    /// A browser whose user does what a script says.
+    struct Script {
+        world: Rc<World>,
+        queries: RefCell<VecDeque<&'static str>>,
+        state: RefCell<String>,
+        told: RefCell<Vec<Outcome>>,
+    }
+
+    struct ScriptedArrival<'a>(&'a Script, String);
+
+    impl Arrival for ScriptedArrival<'_> {
+        fn arrived(&self) -> Arrived {
+            Arrived::Url(self.1.clone())
+        }
+
+        async fn respond(&self, outcome: Outcome) {
+            self.0.told.borrow_mut().push(outcome);
+        }
+    }
+
+    impl<'a> Listener for &'a Script {
+        type Arrival = ScriptedArrival<'a>;
+
+        fn redirect_uri(&self) -> String {
+            "http://127.0.0.1:7/oauth2".to_owned()
+        }
+
+        async fn next(
+            &self,
+            wait: u64,
+        ) -> std::result::Result<Option<ScriptedArrival<'a>>, UserAgentError> {
+            let Some(query) = self.queries.borrow_mut().pop_front() else {
+                self.world.pass(wait / 1000);
+                return Ok(None);
+            };
+            let query = query.replace("STATE", &self.state.borrow());
+            Ok(Some(ScriptedArrival(
+                self,
+                format!("http://127.0.0.1:7/oauth2?{query}"),
+            )))
+        }
+    }
+
+    impl<'a> UserAgent for &'a Script {
+        type Listener = &'a Script;
+
+        async fn listen(
+            &self,
+            _: &str,
+            _: Option<&str>,
+        ) -> std::result::Result<&'a Script, UserAgentError> {
+            Ok(self)
+        }
+
+        async fn open_url(&self, _: &str, url: &str) -> std::result::Result<(), UserAgentError> {
+            let url = url::Url::parse(url).expect("a URL");
+            let state = url
+                .query_pairs()
+                .find(|(name, _)| name == "state")
+                .expect("a state")
+                .1;
+            self.state.replace(state.into_owned());
+            Ok(())
+        }
+    }
+
+    fn authorize(world: &Rc<World>, queries: &[&'static str]) -> (Result<Status>, Vec<Outcome>) {
+        let script = Script {
+            world: Rc::clone(world),
+            queries: RefCell::new(queries.iter().copied().collect()),
+            state: RefCell::default(),
+            told: RefCell::default(),
+        };
+        let connection = world.open(CODE);
+        let result = run(connection.authorize(&&script, &AuthorizationOptions::default(), 60));
+        (result, script.told.into_inner())
+    }
+
+    #[test]
+    fn the_user_is_told_that_it_went_well() {
+        let world = World::new();
+        let (status, told) = authorize(&world, &["code=good-code&state=STATE"]);
+        assert_eq!(
+            status.expect("authorized").state,
+            ConnectionState::Authorized
+        );
+        assert_eq!(told, [Outcome::Authorized]);
+        assert_eq!(
+            world.last_sent("redirect_uri").as_deref(),
+            Some("http://127.0.0.1:7/oauth2")
+        );
+    }
+
+    #[test]
+    fn a_foreign_redirect_is_refused_and_the_wait_goes_on() {
+        let queries = [
+            "code=x&state=other",
+            "nonsense",
+            "state=STATE",
+            "code=good-code&state=STATE",
+        ];
+        let (status, told) = authorize(&World::new(), &queries);
+        assert!(status.is_ok());
+        assert!(matches!(
+            told.as_slice(),
+            [
+                Outcome::Refused(_),
+                Outcome::Refused(_),
+                Outcome::Refused(_),
+                Outcome::Authorized
+            ]
+        ));
+    }
+
+    #[test]
+    fn a_denial_ends_the_wait_and_the_user_is_told() {
+        let (status, told) = authorize(&World::new(), &["error=access_denied&state=STATE"]);
+        assert!(matches!(status, Err(Error::Denied(_))));
+        assert!(matches!(told.as_slice(), [Outcome::Failed(_)]));
+    }
+
+    #[test]
+    fn a_user_who_does_not_come_back_is_not_awaited_for_ever() {
+        let (status, told) = authorize(&World::new(), &[]);
+        assert!(matches!(status, Err(Error::NotAuthorized(_))));
+        assert_eq!(told, []);
+    }
+}
+
+mod managing {
+    use super::*;
+
+    #[test]
+    fn clearing_forgets_the_credential_and_keeps_the_history() {
+        let world = World::new();
+        let connection = world.authorized();
+        run(connection.clear()).expect("cleared");
+        assert!(matches!(token(&connection), Err(Error::NotAuthorized(_))));
+        assert_eq!(state(&connection), ConnectionState::NotAuthorized);
+        assert_eq!(kinds_in_history(&connection), ["authorized", "cleared"]);
+    }
+
+    #[test]
+    fn revoking_tells_the_server_of_both_tokens_and_clears() {
+        let world = World::new();
+        let connection = world.authorized();
+        run(connection.revoke()).expect("revoked");
+        let received = world.received.borrow();
+        let told: Vec<_> = received
+            .iter()
+            .map(|r| (r.form["token"].as_str(), r.form["token_type_hint"].as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [("refresh-1", "refresh_token"), ("access-1", "access_token")]
+        );
+        assert_eq!(state(&connection), ConnectionState::NotAuthorized);
+    }
+
+    #[test]
+    fn a_revocation_that_fails_keeps_the_credential() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.answer_with(Answer::status(503, ""));
+        unavailable(&run(connection.revoke()));
+        assert_eq!(token(&connection), ok("access-1"));
+    }
+
+    #[test]
+    fn a_server_that_revokes_refresh_tokens_alone_is_content() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.answer_with(Answer::status(200, ""));
+        world.answer_with(Answer::oauth_error("unsupported_token_type"));
+        run(connection.revoke()).expect("revoked");
+    }
+
+    #[test]
+    fn a_wrong_key_is_said_and_changes_nothing() {
+        let world = World::new();
+        let connection = world.authorized();
+        let before = world.entries.borrow().clone();
+        world.keys.replace(vec![("other".to_owned(), 8)]);
+        for result in [
+            token(&world.open(CODE)).map(drop),
+            run(world.open(CODE).clear()),
+        ] {
+            let Err(Error::Storage(failure)) = result else {
+                panic!("it opened");
+            };
+            assert_eq!(failure.kind, StorageFailureKind::WrongKey);
+        }
+        assert_eq!(*world.entries.borrow(), before);
+        drop(connection);
+    }
+
+    #[test]
+    fn a_damaged_record_is_said_and_changes_nothing() {
+        let world = World::new();
+        world.authorized();
+        world
+            .entries
+            .borrow_mut()
+            .get_mut("crm.tokens")
+            .expect("an entry")
+            .value[30] ^= 1;
+        let before = world.entries.borrow().clone();
+        let Err(Error::Storage(failure)) = token(&world.open(CODE)) else {
+            panic!("it opened");
+        };
+        assert_eq!(failure.kind, StorageFailureKind::Corrupt);
+        assert_eq!(*world.entries.borrow(), before);
+    }
+
+    #[test]
+    fn resealing_moves_to_the_current_key() {
+        let world = World::new();
+        let connection = world.authorized();
+        world
+            .keys
+            .replace(vec![("new".to_owned(), 9), ("key".to_owned(), 7)]);
+        run(connection.reseal()).expect("resealed");
+        world.keys.replace(vec![("new".to_owned(), 9)]);
+        assert_eq!(token(&world.open(CODE)), ok("access-1"));
+    }
+
+    #[test]
+    fn nothing_stored_shows_a_token() {
+        let world = World::new();
+        world.authorized();
+        for entry in world.entries.borrow().values() {
+            let text = String::from_utf8_lossy(&entry.value).into_owned();
+            assert!(!text.contains("access-1") && !text.contains("refresh-1"));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused() {
+        for name in ["", ".crm", "-crm", "a/b", "a b", "ä", &"x".repeat(65)] {
+            let platform = FakePlatform(World::new());
+            assert!(
+                Connection::open(name, Config::default(), platform).is_err(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn events_are_told_once_each() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        token(&connection).expect("a token");
+        assert_eq!(
+            world.kinds(),
+            ["authorization-begun", "authorized", "renewed"]
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! Everything that can go wrong, by what a host can do about it.
+
+use crate::config::Problem;
+use crate::json::{stored_cases, stored_fields};
+use crate::time::Timestamp;
+use std::fmt;
+
+/// The result of every flow.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a flow did not do what it was asked. No text in it contains a secret.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// The config lacks something or is wrong.
+    NotConfigured(Vec<Problem>),
+    /// The connection has to be authorized; the text says why it is not.
+    NotAuthorized(String),
+    /// The connection has to be authorized again.
+    ReauthorizationRequired(Reauthorization),
+    /// The authorization endpoint said no (RFC 6749 section 4.1.2.1).
+    Denied(ServerError),
+    /// The token endpoint, or another, said no (RFC 6749 section 5.2).
+    Refused(ServerError),
+    /// It failed in a way that will pass.
+    Unavailable(Unavailability),
+    /// A response broke the protocol.
+    ProtocolViolation(Violation),
+    /// A record could not be kept or read; what is stored is untouched.
+    Storage(StorageFailure),
+    /// The host's policy says no.
+    Forbidden(String),
+    /// This version cannot do it.
+    Unsupported(String),
+}
+
+/// What an authorization server said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerError {
+    /// `error`.
+    pub code: String,
+    /// `error_description`.
+    pub description: Option<String>,
+    /// `error_uri`.
+    pub uri: Option<String>,
+    /// The HTTP status; absent where it came in a redirect.
+    pub http_status: Option<u16>,
+}
+
+stored_fields!(ServerError {
+    code,
+    description,
+    uri,
+    http_status
+});
+
+/// Why the user has to authorize again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reauthorization {
+    /// In one sentence.
+    pub reason: String,
+    /// What the server said, where it said something.
+    pub error: Option<ServerError>,
+}
+
+stored_fields!(Reauthorization { reason, error });
+
+/// A failure that will pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unavailability {
+    /// What failed, in one sentence.
+    pub cause: String,
+    /// When the next try is due.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// Which rule a response broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViolationKind {
+    /// `state` is unknown, used, expired or missing.
+    State,
+    /// The issuer is another, or missing where it must be.
+    Issuer,
+    /// The `nonce` is another, or missing.
+    Nonce,
+    /// The redirect is malformed.
+    Redirect,
+    /// The token endpoint's response is malformed.
+    Response,
+    /// The metadata is malformed or not the issuer's.
+    Metadata,
+    /// The id_token is not to be believed.
+    IdToken,
+}
+
+stored_cases!(ViolationKind {
+    State = "state",
+    Issuer = "issuer",
+    Nonce = "nonce",
+    Redirect = "redirect",
+    Response = "response",
+    Metadata = "metadata",
+    IdToken = "id_token",
+});
+
+/// A response that the protocol does not allow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// Which rule.
+    pub kind: ViolationKind,
+    /// What was found, in one sentence.
+    pub message: String,
+}
+
+stored_fields!(Violation { kind, message });
+
+/// What a store could not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageFailureKind {
+    /// It cannot be reached, read or written.
+    Unavailable,
+    /// No key given by the host opens the record.
+    WrongKey,
+    /// The record is damaged.
+    Corrupt,
+    /// The record was written by a later version.
+    NewerVersion,
+}
+
+/// A failure to keep or read a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StorageFailure {
+    /// What kind.
+    pub kind: StorageFailureKind,
+    /// What happened, in one sentence.
+    pub message: String,
+}
+
+impl Error {
+    pub(crate) fn violation(kind: ViolationKind, message: impl Into<String>) -> Self {
+        Self::ProtocolViolation(Violation {
+            kind,
+            message: message.into(),
+        })
+    }
+
+    pub(crate) fn storage(kind: StorageFailureKind, message: impl Into<String>) -> Self {
+        Self::Storage(StorageFailure {
+            kind,
+            message: message.into(),
+        })
+    }
+
+    pub(crate) fn unavailable(cause: impl Into<String>) -> Self {
+        Self::Unavailable(Unavailability {
+            cause: cause.into(),
+            retry_at: None,
+        })
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.code)?;
+        if let Some(description) = &self.description {
+            write!(formatter, " ({description})")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConfigured(problems) => {
+                formatter.write_str("the configuration is incomplete")?;
+                for problem in problems {
+                    write!(formatter, "; {}: {}", problem.field, problem.message)?;
+                }
+                Ok(())
+            }
+            Self::NotAuthorized(why) => write!(formatter, "not authorized: {why}"),
+            Self::ReauthorizationRequired(cause) => {
+                write!(formatter, "reauthorization required: {}", cause.reason)
+            }
+            Self::Denied(error) => write!(formatter, "authorization denied: {error}"),
+            Self::Refused(error) => write!(formatter, "the server refused: {error}"),
+            Self::Unavailable(failure) => write!(formatter, "unavailable: {}", failure.cause),
+            Self::ProtocolViolation(violation) => formatter.write_str(&violation.message),
+            Self::Storage(failure) => write!(formatter, "storage: {}", failure.message),
+            Self::Forbidden(why) => write!(formatter, "forbidden by the host: {why}"),
+            Self::Unsupported(what) => write!(formatter, "unsupported: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

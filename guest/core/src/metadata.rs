@@ -1,0 +1,295 @@
+//! The authorization server: its metadata (RFC 8414, OpenID Connect Discovery),
+//! overlaid with what the config names by hand.
+
+use crate::config::{ClientAuthentication, Config, EndpointUrls};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result, ViolationKind};
+use crate::json::{self, Object, Stored, stored_fields};
+use serde_json::Value;
+
+/// What is known of an authorization server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Server {
+    /// `issuer`, where there is one.
+    pub issuer: Option<String>,
+    /// The endpoints.
+    pub endpoints: EndpointUrls,
+    /// `token_endpoint_auth_methods_supported`, as far as known here.
+    pub client_authentication: Vec<String>,
+    /// `scopes_supported`; `None` where the server does not say.
+    pub scopes: Option<Vec<String>>,
+    /// `authorization_response_iss_parameter_supported` (RFC 9207 section 3).
+    pub sends_issuer: bool,
+    /// `require_pushed_authorization_requests` (RFC 9126 section 5).
+    pub requires_pushed_authorization: bool,
+}
+
+stored_fields!(Server {
+    issuer,
+    endpoints,
+    client_authentication,
+    scopes,
+    sends_issuer,
+    requires_pushed_authorization,
+});
+
+impl Stored for EndpointUrls {
+    fn store(&self) -> Value {
+        let mut object = Object::new();
+        for (name, url) in self.iter() {
+            json::put(&mut object, name, url.store());
+        }
+        Value::Object(object)
+    }
+
+    fn restore(value: &Value) -> Option<Self> {
+        let object = value.as_object()?;
+        let mut urls = Self::default();
+        for (name, url) in urls.iter_mut() {
+            *url = Stored::restore(json::field(object, name))?;
+        }
+        Some(urls)
+    }
+}
+
+impl Server {
+    /// The server as the config alone has it.
+    pub fn from_config(config: &Config) -> Self {
+        Self::default().overlaid_with(config)
+    }
+
+    /// The server with what the config names by hand in place of what was
+    /// discovered.
+    #[must_use]
+    pub fn overlaid_with(mut self, config: &Config) -> Self {
+        if config.issuer.is_some() {
+            self.issuer.clone_from(&config.issuer);
+        }
+        for ((_, url), (_, by_hand)) in self.endpoints.iter_mut().zip(config.endpoints.iter()) {
+            if by_hand.is_some() {
+                url.clone_from(by_hand);
+            }
+        }
+        self
+    }
+
+    /// Where the user is sent.
+    ///
+    /// # Errors
+    /// The metadata names none.
+    pub fn authorization_endpoint(&self) -> Result<Endpoint> {
+        endpoint("authorization_endpoint", &self.endpoints.authorization)
+    }
+
+    /// Where tokens are had.
+    ///
+    /// # Errors
+    /// The metadata names none.
+    pub fn token_endpoint(&self) -> Result<Endpoint> {
+        endpoint("token_endpoint", &self.endpoints.token)
+    }
+
+    /// Where tokens are revoked (RFC 7009).
+    ///
+    /// # Errors
+    /// Unsupported, where neither config nor metadata names one.
+    pub fn revocation_endpoint(&self) -> Result<Endpoint> {
+        if self.endpoints.revocation.is_none() {
+            return Err(Error::Unsupported(
+                "the server has no revocation endpoint; name it in revocation_endpoint, or clear the connection".to_owned(),
+            ));
+        }
+        endpoint("revocation_endpoint", &self.endpoints.revocation)
+    }
+
+    /// Whether the server is known to offer a way of client authentication. A
+    /// server that does not say offers Basic (RFC 8414 section 2).
+    pub fn offers(&self, method: ClientAuthentication) -> bool {
+        if self.client_authentication.is_empty() {
+            return method == ClientAuthentication::ClientSecretBasic;
+        }
+        self.client_authentication
+            .iter()
+            .any(|name| name == method.as_str())
+    }
+}
+
+fn endpoint(name: &str, url: &Option<String>) -> Result<Endpoint> {
+    let violation = |what: &str| {
+        let message = format!("the server's metadata: {name} {what}");
+        Error::violation(ViolationKind::Metadata, message)
+    };
+    let text = url.as_deref().ok_or_else(|| violation("is missing"))?;
+    Endpoint::parse(text).map_err(violation)
+}
+
+/// Where the metadata of an issuer may be, the likeliest first: OpenID Connect
+/// Discovery section 4, then RFC 8414 section 3.1, which differ where the issuer
+/// has a path.
+pub fn discovery_urls(issuer: &Endpoint) -> Vec<Endpoint> {
+    let path = issuer.path().trim_end_matches('/');
+    vec![
+        issuer.at(format!("{path}/.well-known/openid-configuration")),
+        issuer.at(format!("/.well-known/oauth-authorization-server{path}")),
+    ]
+}
+
+/// Reads the metadata that was fetched for an issuer.
+///
+/// # Errors
+/// It is no JSON object, its `issuer` is not exactly the one asked for (RFC
+/// 8414 section 3.3), or an endpoint may not be used.
+pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
+    let violation = |message: String| Error::violation(ViolationKind::Metadata, message);
+    let fields = json::parse_object(body)
+        .map_err(|what| violation(format!("the metadata of {issuer} cannot be read: {what}")))?;
+    match fields.get("issuer") {
+        Some(Value::String(found)) if found == issuer => {}
+        Some(Value::String(found)) => {
+            return Err(Error::violation(
+                ViolationKind::Issuer,
+                format!(
+                    "the metadata fetched for the issuer {issuer} is that of {found:.200}; if that is the server meant, set issuer to it"
+                ),
+            ));
+        }
+        _ => {
+            return Err(violation(format!(
+                "the metadata of {issuer} names no issuer"
+            )));
+        }
+    }
+    let strings = |name: &str| {
+        let values = fields.get(name).and_then(Value::as_array)?;
+        let texts = values.iter().filter_map(Value::as_str);
+        Some(texts.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let is_true = |name: &str| fields.get(name) == Some(&Value::Bool(true));
+    let mut endpoints = EndpointUrls::default();
+    for (name, url) in endpoints.iter_mut() {
+        if let Some(text) = fields.get(name).and_then(Value::as_str) {
+            Endpoint::parse(text)
+                .map_err(|what| violation(format!("the metadata of {issuer}: {name} {what}")))?;
+            *url = Some(text.to_owned());
+        }
+    }
+    Ok(Server {
+        issuer: Some(issuer.to_owned()),
+        endpoints,
+        client_authentication: strings("token_endpoint_auth_methods_supported").unwrap_or_default(),
+        scopes: strings("scopes_supported"),
+        sends_issuer: is_true("authorization_response_iss_parameter_supported"),
+        requires_pushed_authorization: is_true("require_pushed_authorization_requests"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(issuer: &str) -> Vec<String> {
+        let issuer = Endpoint::parse(issuer).expect("an endpoint");
+        let urls = discovery_urls(&issuer);
+        urls.iter().map(|url| url.to_string()).collect()
+    }
+
+    fn kind(result: Result<Server>) -> ViolationKind {
+        match result {
+            Err(Error::ProtocolViolation(violation)) => violation.kind,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_well_known_path_is_put_before_an_issuers_path_by_rfc_8414() {
+        assert_eq!(
+            urls("https://example.com/issuer1"),
+            [
+                "https://example.com/issuer1/.well-known/openid-configuration",
+                "https://example.com/.well-known/oauth-authorization-server/issuer1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_trailing_slash_of_the_issuer_is_left_out() {
+        assert_eq!(
+            urls("https://example.com/"),
+            [
+                "https://example.com/.well-known/openid-configuration",
+                "https://example.com/.well-known/oauth-authorization-server",
+            ]
+        );
+    }
+
+    #[test]
+    fn metadata_of_another_issuer_is_refused() {
+        let body =
+            br#"{"issuer": "https://as.example/", "token_endpoint": "https://as.example/t"}"#;
+        assert_eq!(
+            kind(parse("https://as.example", body)),
+            ViolationKind::Issuer
+        );
+    }
+
+    #[test]
+    fn metadata_without_issuer_is_refused() {
+        let body = br#"{"token_endpoint": "https://as.example/t"}"#;
+        assert_eq!(
+            kind(parse("https://as.example", body)),
+            ViolationKind::Metadata
+        );
+    }
+
+    #[test]
+    fn an_endpoint_of_another_scheme_is_refused() {
+        for url in [
+            "http://as.example/t",
+            "file:///etc/passwd",
+            "data:,x",
+            "//as.example/t",
+        ] {
+            let body = format!(r#"{{"issuer": "https://as.example", "token_endpoint": "{url}"}}"#);
+            assert_eq!(
+                kind(parse("https://as.example", body.as_bytes())),
+                ViolationKind::Metadata
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_config_names_goes_before_what_is_discovered() {
+        let body = br#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/t",
+            "revocation_endpoint": "https://as.example/r"}"#;
+        let mut config = Config::default();
+        config.endpoints.token = Some("https://proxy.example/t".to_owned());
+        let server = parse("https://as.example", body)
+            .expect("metadata")
+            .overlaid_with(&config);
+        assert_eq!(
+            server.endpoints.token.as_deref(),
+            Some("https://proxy.example/t")
+        );
+        assert_eq!(
+            server.endpoints.revocation.as_deref(),
+            Some("https://as.example/r")
+        );
+    }
+
+    #[test]
+    fn a_server_is_stored_and_read_back_the_same() {
+        let body = br#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/t",
+            "jwks_uri": "https://as.example/jwks", "scopes_supported": ["openid"],
+            "authorization_response_iss_parameter_supported": true,
+            "token_endpoint_auth_methods_supported": ["private_key_jwt"]}"#;
+        let server = parse("https://as.example", body).expect("metadata");
+        assert_eq!(Server::restore(&server.store()), Some(server));
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_offers_basic() {
+        let server = Server::default();
+        assert!(server.offers(ClientAuthentication::ClientSecretBasic));
+        assert!(!server.offers(ClientAuthentication::ClientSecretPost));
+    }
+}

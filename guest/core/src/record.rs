@@ -1,0 +1,312 @@
+//! What is stored of a connection, in one record: the credential with its
+//! journal and history, and the authorizations under way.
+
+use crate::authorization::PendingAuthorization;
+use crate::error::{Reauthorization, ServerError, Violation};
+use crate::event::{Event, EventKind};
+use crate::json::{self, Object, Stored, stored_cases, stored_fields};
+use crate::metadata::Server;
+use crate::secret::SecretString;
+use crate::time::Timestamp;
+use serde_json::Value;
+
+/// How many events the history keeps.
+const HISTORY_LIMIT: usize = 50;
+
+/// How many authorizations may be under way at once; the oldest makes room.
+const PENDING_LIMIT: usize = 16;
+
+/// Why a token was obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewalReason {
+    /// The user authorized the connection.
+    Authorization,
+    /// There was no token yet.
+    FirstToken,
+    /// The token had expired.
+    Expired,
+    /// It was within the early window.
+    Early,
+    /// It had less validity left than was asked for.
+    MinValidity,
+    /// A resource server refused it.
+    Rejected,
+    /// A renewal was asked for.
+    Requested,
+    /// The config has changed since.
+    ConfigChanged,
+}
+
+stored_cases!(RenewalReason {
+    Authorization = "authorization",
+    FirstToken = "first_token",
+    Expired = "expired",
+    Early = "early",
+    MinValidity = "min_validity",
+    Rejected = "rejected",
+    Requested = "requested",
+    ConfigChanged = "config_changed",
+});
+
+impl RenewalReason {
+    /// The reason, as the middle of a sentence.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Authorization => "the user authorized the connection",
+            Self::FirstToken => "there was no token yet",
+            Self::Expired => "the token had expired",
+            Self::Early => "the token was about to expire",
+            Self::MinValidity => "the token had less validity left than was asked for",
+            Self::Rejected => "a resource server refused the token",
+            Self::Requested => "a renewal was asked for",
+            Self::ConfigChanged => "the configuration had changed",
+        }
+    }
+}
+
+/// A token with everything that belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credential {
+    /// The access token.
+    pub access_token: SecretString,
+    /// Its type.
+    pub token_type: String,
+    /// When the response that brought it had arrived.
+    pub received_at: Timestamp,
+    /// When it expires by the host's clock.
+    pub expires_at: Option<Timestamp>,
+    /// When it is due for renewal, the jitter drawn.
+    pub fresh_until: Option<Timestamp>,
+    /// The refresh token.
+    pub refresh_token: Option<SecretString>,
+    /// When that expires, where the server said so.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// The scopes granted.
+    pub scope: Vec<String>,
+    /// The token response, whole.
+    pub response: SecretString,
+    /// The last id_token.
+    pub id_token: Option<SecretString>,
+    /// How far the server's clock is ahead, in milliseconds.
+    pub skew_millis: i64,
+    /// When the connection was authorized, or its first token obtained.
+    pub authorized_at: Timestamp,
+    /// Why this token was obtained.
+    pub reason: RenewalReason,
+    /// What the credential is bound to (see
+    /// [`binding`](crate::connection::binding)).
+    pub binding: String,
+    /// The server that issued it, and alone is sent its refresh token.
+    pub server: Server,
+}
+
+stored_fields!(Credential {
+    access_token,
+    token_type,
+    received_at,
+    expires_at,
+    fresh_until,
+    refresh_token,
+    refresh_expires_at,
+    scope,
+    response,
+    id_token,
+    skew_millis,
+    authorized_at,
+    reason,
+    binding,
+    server,
+});
+
+/// A renewal that was begun. It is written before the request is sent, so that
+/// whoever finds it knows that the server may have acted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// When.
+    pub at: Timestamp,
+    /// The fingerprint of the refresh token that was sent.
+    pub spends: Option<String>,
+    /// Whether an earlier request with the same refresh token may have reached
+    /// the server without an answer, and the history tells of it.
+    pub in_doubt: bool,
+}
+
+stored_fields!(Intent {
+    at,
+    spends,
+    in_doubt
+});
+
+/// What a failure was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FailureCause {
+    /// It will pass.
+    Unavailable(String),
+    /// The token endpoint said no.
+    Refused(ServerError),
+    /// What came broke the protocol.
+    Violation(Violation),
+    /// The user has to authorize again.
+    Reauthorization(Reauthorization),
+    /// The authorization endpoint said no.
+    Denied(ServerError),
+}
+
+impl Stored for FailureCause {
+    fn store(&self) -> Value {
+        let (name, value) = match self {
+            Self::Unavailable(cause) => ("unavailable", cause.store()),
+            Self::Refused(error) => ("refused", error.store()),
+            Self::Violation(violation) => ("violation", violation.store()),
+            Self::Reauthorization(cause) => ("reauthorization", cause.store()),
+            Self::Denied(error) => ("denied", error.store()),
+        };
+        let mut object = Object::new();
+        json::put(&mut object, name, value);
+        Value::Object(object)
+    }
+
+    fn restore(value: &Value) -> Option<Self> {
+        let (name, value) = value.as_object()?.iter().next()?;
+        Some(match name.as_str() {
+            "unavailable" => Self::Unavailable(Stored::restore(value)?),
+            "refused" => Self::Refused(Stored::restore(value)?),
+            "violation" => Self::Violation(Stored::restore(value)?),
+            "reauthorization" => Self::Reauthorization(Stored::restore(value)?),
+            "denied" => Self::Denied(Stored::restore(value)?),
+            _ => return None,
+        })
+    }
+}
+
+/// The last attempt, where it failed. A success removes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// How many attempts have failed in a row.
+    pub attempts: u32,
+    /// Before this nobody tries again by himself.
+    pub retry_at: Option<Timestamp>,
+    /// The binding of the config that failed: another may fare better.
+    pub binding: String,
+    /// What it was.
+    pub cause: FailureCause,
+}
+
+stored_fields!(Failure {
+    at,
+    attempts,
+    retry_at,
+    binding,
+    cause
+});
+
+/// Everything that is stored of a connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Counts the credentials obtained and forgotten: another number, another
+    /// credential.
+    pub generation: u64,
+    /// The credential, where there is one.
+    pub credential: Option<Credential>,
+    /// A renewal that was begun and has not been concluded.
+    pub journal: Option<Intent>,
+    /// The last failure.
+    pub failure: Option<Failure>,
+    /// The authorizations under way, the oldest first.
+    pub pending: Vec<PendingAuthorization>,
+    /// What happened, the latest last.
+    pub history: Vec<Event>,
+}
+
+stored_fields!(Record {
+    generation,
+    credential,
+    journal,
+    failure,
+    pending,
+    history
+});
+
+impl Record {
+    /// Adds to the history, which forgets its oldest. The same failure again,
+    /// or the same quirk, takes the place of the one before: an outage of a day
+    /// must not push out everything else.
+    pub fn remember(&mut self, event: Event) {
+        let is_same =
+            |earlier: &Event| earlier.kind == event.kind && earlier.message == event.message;
+        match event.kind {
+            EventKind::RenewalFailed if self.history.last().is_some_and(is_same) => {
+                self.history.pop();
+            }
+            EventKind::QuirkApplied => self.history.retain(|earlier| !is_same(earlier)),
+            _ => {}
+        }
+        if self.history.len() >= HISTORY_LIMIT {
+            let excess = self.history.len() + 1 - HISTORY_LIMIT;
+            self.history.drain(..excess);
+        }
+        self.history.push(event);
+    }
+
+    /// Adds an authorization, and forgets those that are too late.
+    pub fn add_pending(&mut self, authorization: PendingAuthorization, now: Timestamp) {
+        self.pending.retain(|pending| now < pending.expires_at);
+        if self.pending.len() >= PENDING_LIMIT {
+            let excess = self.pending.len() + 1 - PENDING_LIMIT;
+            self.pending.drain(..excess);
+        }
+        self.pending.push(authorization);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_forgets_its_oldest() {
+        let mut record = Record::default();
+        for at in 0..60 {
+            record.remember(Event::new(Timestamp(at), EventKind::Renewed, ""));
+        }
+        assert_eq!(record.history.len(), HISTORY_LIMIT);
+        assert_eq!(
+            record.history.last().map(|event| event.at),
+            Some(Timestamp(59))
+        );
+    }
+
+    #[test]
+    fn the_same_failure_again_takes_one_place() {
+        let mut record = Record::default();
+        for (at, message) in [(1, "a"), (2, "a"), (3, "b"), (4, "b")] {
+            record.remember(Event::new(Timestamp(at), EventKind::RenewalFailed, message));
+        }
+        let kept: Vec<_> = record.history.iter().map(|event| event.at.0).collect();
+        assert_eq!(kept, [2, 4]);
+    }
+
+    #[test]
+    fn pending_authorizations_are_bounded_and_expire() {
+        let authorization = |expires_at| PendingAuthorization {
+            state: SecretString::default(),
+            nonce: None,
+            code_verifier: None,
+            redirect_uri: String::new(),
+            scope: Vec::new(),
+            server: Server::default(),
+            binding: String::new(),
+            expires_at: Timestamp(expires_at),
+        };
+        let mut record = Record::default();
+        record.add_pending(authorization(10), Timestamp(0));
+        record.add_pending(authorization(1000), Timestamp(10));
+        assert_eq!(record.pending.len(), 1);
+        for _ in 0..PENDING_LIMIT * 2 {
+            record.add_pending(authorization(1000), Timestamp(10));
+        }
+        assert_eq!(record.pending.len(), PENDING_LIMIT);
+    }
+}

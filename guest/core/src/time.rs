@@ -1,0 +1,116 @@
+//! Points in time and what servers write of them.
+
+/// Milliseconds since 1970-01-01T00:00:00Z, by the host's wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The point so many milliseconds later.
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// The point so many milliseconds earlier, at the earliest 1970.
+    pub fn minus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+
+    /// How many milliseconds this point is after an earlier one; 0 if it is not.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Whole seconds since 1970, rounded down, so that an expiry never moves
+    /// into the future by rounding.
+    pub fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The point at so many seconds since 1970.
+    pub fn from_seconds(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+}
+
+/// Reads an HTTP-date in the one form that servers must send, such as
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7). The obsolete forms
+/// are not read: a date is only ever a hint here.
+pub fn parse_http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let (_, date) = text.trim().split_once(", ")?;
+    let mut parts = date.split(' ');
+    let day: u64 = digits(parts.next()?, 2)?;
+    let month_name = parts.next()?;
+    let month = MONTHS.iter().position(|name| *name == month_name)? as u64 + 1;
+    let year: u64 = digits(parts.next()?, 4)?;
+    let mut clock = parts.next()?.split(':');
+    let hour: u64 = digits(clock.next()?, 2)?;
+    let minute: u64 = digits(clock.next()?, 2)?;
+    let second: u64 = digits(clock.next()?, 2)?;
+    if parts.next() != Some("GMT")
+        || parts.next().is_some()
+        || clock.next().is_some()
+        || !(1..=31).contains(&day)
+        || year < 1970
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let days = days_since_1970(year, month, day);
+    Some(Timestamp::from_seconds(
+        days * 86_400 + hour * 3600 + minute * 60 + second,
+    ))
+}
+
+fn digits(text: &str, count: usize) -> Option<u64> {
+    (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// Counts the days in eras of 400 years that begin in March, so that the leap
+/// day is the last of its year.
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year / 400;
+    let year_of_era = year % 400;
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_the_rfc_is_read() {
+        let read = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(read, Some(Timestamp::from_seconds(784_111_777)));
+    }
+
+    #[test]
+    fn a_leap_day_is_read() {
+        let read = parse_http_date("Thu, 29 Feb 2024 00:00:00 GMT");
+        assert_eq!(read, Some(Timestamp::from_seconds(1_709_164_800)));
+    }
+
+    #[test]
+    fn what_is_no_date_is_not_read() {
+        for text in [
+            "",
+            "yesterday",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 8:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT extra",
+        ] {
+            assert_eq!(parse_http_date(text), None, "{text}");
+        }
+    }
+}

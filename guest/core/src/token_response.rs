@@ -1,0 +1,540 @@
+//! What the token endpoint's answer means (RFC 6749 sections 5.1 and 5.2).
+//!
+//! The reading is tolerant: an answer that brings an access token may also bring
+//! the only copy of a rotated refresh token, so nothing that is merely odd about
+//! it is a reason to throw it away. What was odd is told.
+
+use crate::error::{ServerError, Violation, ViolationKind};
+use crate::http::Response;
+use crate::json::{self, Object};
+use crate::secret::{SecretString, printable};
+use crate::time::{Timestamp, parse_http_date};
+use serde_json::Value;
+
+/// The longest lifetime believed, in seconds: a hundred years. More is a
+/// number in another unit or a mistake, and would overflow.
+const LONGEST_LIFETIME: f64 = 100.0 * 365.0 * 86_400.0;
+
+/// The longest `Retry-After` obeyed, in milliseconds: an hour.
+const LONGEST_RETRY_AFTER: u64 = 3_600_000;
+
+/// A token response, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenResponse {
+    /// `access_token`.
+    pub access_token: SecretString,
+    /// `token_type`; `Bearer` where the server does not say.
+    pub token_type: String,
+    /// `expires_in`, in milliseconds.
+    pub lifetime_millis: Option<u64>,
+    /// `refresh_token`.
+    pub refresh_token: Option<SecretString>,
+    /// `refresh_expires_in` or `refresh_token_expires_in`, in milliseconds.
+    pub refresh_lifetime_millis: Option<u64>,
+    /// `scope`; `None` where the server does not say, so that it is as asked
+    /// (RFC 6749 section 5.1).
+    pub scope: Option<Vec<String>>,
+    /// `id_token` (OpenID Connect Core section 3.1.3.3).
+    pub id_token: Option<SecretString>,
+    /// The response, whole, as a JSON object.
+    pub raw: SecretString,
+    /// What departed from the standard, a sentence each.
+    pub quirks: Vec<String>,
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The server said no (RFC 6749 section 5.2).
+    Refused(ServerError),
+    /// It will pass: overload, outage, an error without a name.
+    Transient {
+        /// What happened.
+        cause: String,
+        /// How long the server asks to wait (RFC 9110 section 10.2.3).
+        retry_after_millis: Option<u64>,
+    },
+    /// What came is no answer of a token endpoint.
+    Violation(Violation),
+}
+
+/// Reads the answer to a request that carried those secrets: servers have been
+/// seen to repeat them in their error texts.
+///
+/// # Errors
+/// What it says, where it brings no token.
+pub fn read(response: &Response, secrets: &[SecretString]) -> Result<TokenResponse, Failure> {
+    let body = Body::read(response);
+    if (300..400).contains(&response.status) {
+        // RFC 9700 section 4.12: followed, the credentials would go along.
+        let target = response.header("location").unwrap_or("nowhere");
+        return Err(violation(format!(
+            "the token endpoint answered with a redirect ({}) to {}, which is not followed",
+            response.status,
+            printable(target.split('?').next().unwrap_or_default(), secrets)
+        )));
+    }
+    if let Some(error) = body
+        .fields
+        .as_ref()
+        .and_then(|fields| error_in(fields, response.status, secrets))
+    {
+        return Err(classify(error, response));
+    }
+    if !(200..300).contains(&response.status) {
+        return Err(transient(
+            format!(
+                "the token endpoint answered with the status {}",
+                response.status
+            ),
+            response,
+        ));
+    }
+    let Some(fields) = body.fields else {
+        return Err(violation(format!(
+            "the token endpoint answered with {}, not with JSON",
+            body.description
+        )));
+    };
+    token_in(fields, body.is_form)
+}
+
+fn violation(message: String) -> Failure {
+    Failure::Violation(Violation {
+        kind: ViolationKind::Response,
+        message,
+    })
+}
+
+fn transient(cause: String, response: &Response) -> Failure {
+    Failure::Transient {
+        cause,
+        retry_after_millis: retry_after(response),
+    }
+}
+
+/// A body, as JSON or as a form.
+struct Body {
+    fields: Option<Object>,
+    is_form: bool,
+    description: &'static str,
+}
+
+impl Body {
+    fn read(response: &Response) -> Self {
+        let body = response.body.as_slice();
+        if let Ok(fields) = json::parse_object(body) {
+            return Self {
+                fields: Some(fields),
+                is_form: false,
+                description: "a JSON object",
+            };
+        }
+        let form: Object = form_urlencoded::parse(body)
+            .map(|(name, value)| (name.into_owned(), Value::from(value)))
+            .collect();
+        // Anything parses as a form; one that names neither is something else.
+        let is_form = form.contains_key("access_token") || form.contains_key("error");
+        let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
+        Self {
+            fields: is_form.then_some(form),
+            is_form,
+            description: match start {
+                None => "nothing",
+                Some(b'<') => "a page of HTML or XML",
+                Some(b'{') => "JSON that is broken off or malformed",
+                Some(_) => "text that is neither JSON nor a form",
+            },
+        }
+    }
+}
+
+/// The error of RFC 6749 section 5.2, wherever a server puts its name.
+fn error_in(fields: &Object, status: u16, secrets: &[SecretString]) -> Option<ServerError> {
+    let text = |value: Option<&Value>| {
+        let text = value.and_then(Value::as_str);
+        text.map(|text| printable(text, secrets))
+    };
+    let (code, description) = match fields.get("error")? {
+        Value::String(code) if !code.is_empty() => (printable(code, secrets), None),
+        // Some servers put an object there; its message is worth showing, but
+        // it is no OAuth error code.
+        Value::Object(object) => (
+            text(object.get("code"))
+                .or_else(|| text(object.get("type")))
+                .unwrap_or_default(),
+            text(object.get("message")),
+        ),
+        _ => return None,
+    };
+    Some(ServerError {
+        code,
+        description: text(fields.get("error_description")).or(description),
+        uri: text(fields.get("error_uri")),
+        http_status: Some(status),
+    })
+}
+
+/// Tells a refusal from an outage: a server that is failing says nothing about
+/// the credential, whatever name it gives its failure.
+fn classify(error: ServerError, response: &Response) -> Failure {
+    let is_outage = response.status >= 500
+        || response.status == 429
+        || matches!(
+            error.code.as_str(),
+            "" | "temporarily_unavailable" | "server_error" | "slow_down" | "too_many_requests"
+        );
+    if is_outage {
+        let name = if error.code.is_empty() {
+            "an error"
+        } else {
+            error.code.as_str()
+        };
+        let cause = match &error.description {
+            Some(description) => format!("{name} ({description})"),
+            None => name.to_owned(),
+        };
+        return transient(
+            format!(
+                "the token endpoint answered {} with {cause}",
+                response.status
+            ),
+            response,
+        );
+    }
+    Failure::Refused(error)
+}
+
+/// How long the server asks to wait, in milliseconds, at most an hour: seconds,
+/// or a date by the server's own clock.
+fn retry_after(response: &Response) -> Option<u64> {
+    let text = response.header("retry-after")?.trim();
+    let millis = match text.parse::<u64>() {
+        Ok(seconds) => seconds.saturating_mul(1000),
+        Err(_) => {
+            let server_now = date(response).unwrap_or(response.arrived_at);
+            parse_http_date(text)?.millis_since(server_now)
+        }
+    };
+    Some(millis.min(LONGEST_RETRY_AFTER))
+}
+
+fn date(response: &Response) -> Option<Timestamp> {
+    response.header("date").and_then(parse_http_date)
+}
+
+/// How far the server's clock is ahead of the host's, in milliseconds, by the
+/// response's `Date`. It counts whole seconds, so less than two is no skew.
+pub fn clock_skew_millis(response: &Response) -> i64 {
+    let Some(server) = date(response) else {
+        return 0;
+    };
+    let ahead = server.millis_since(response.arrived_at);
+    let behind = response.arrived_at.millis_since(server);
+    if ahead.max(behind) < 2000 {
+        return 0;
+    }
+    i64::try_from(ahead).unwrap_or(0) - i64::try_from(behind).unwrap_or(0)
+}
+
+fn token_in(fields: Object, is_form: bool) -> Result<TokenResponse, Failure> {
+    let mut quirks = Vec::new();
+    if is_form {
+        quirks.push("the response was a form, not JSON".to_owned());
+    }
+    let text = |name: &str| {
+        let value = fields.get(name).and_then(Value::as_str);
+        value.filter(|text| !text.is_empty())
+    };
+    let access_token = text("access_token").ok_or_else(|| {
+        violation("the token endpoint's answer brings no access_token".to_owned())
+    })?;
+    let token_type = match text("token_type") {
+        Some(token_type) => token_type.to_owned(),
+        None => {
+            quirks.push("token_type was missing and taken to be Bearer".to_owned());
+            "Bearer".to_owned()
+        }
+    };
+    let lifetime_millis = lifetime(&fields, "expires_in", is_form, &mut quirks);
+    let refresh_lifetime_millis = ["refresh_expires_in", "refresh_token_expires_in"]
+        .iter()
+        .find_map(|name| lifetime(&fields, name, is_form, &mut quirks));
+    let scope = match fields.get("scope") {
+        Some(Value::String(scope)) => {
+            Some(scope.split_ascii_whitespace().map(str::to_owned).collect())
+        }
+        Some(Value::Array(scopes)) => {
+            quirks.push("scope was an array, not a string".to_owned());
+            Some(
+                scopes
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+            )
+        }
+        _ => None,
+    };
+    Ok(TokenResponse {
+        access_token: SecretString::new(access_token),
+        token_type,
+        lifetime_millis,
+        refresh_token: text("refresh_token").map(SecretString::new),
+        refresh_lifetime_millis,
+        scope,
+        id_token: text("id_token").map(SecretString::new),
+        quirks,
+        raw: SecretString::new(Value::Object(fields).to_string()),
+    })
+}
+
+/// A lifetime in milliseconds, `None` where it is not told or makes no sense.
+fn lifetime(fields: &Object, name: &str, is_form: bool, quirks: &mut Vec<String>) -> Option<u64> {
+    let mut odd = |what: &str| quirks.push(format!("{name} was {what}"));
+    let seconds = match fields.get(name)? {
+        Value::Null => return None,
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => {
+            let Ok(seconds) = text.trim().parse::<f64>() else {
+                odd("not a number and was ignored");
+                return None;
+            };
+            if !is_form {
+                odd("a string");
+            }
+            seconds
+        }
+        _ => {
+            odd("not a number and was ignored");
+            return None;
+        }
+    };
+    // A token that lives no time at all is of no
+    // use to anybody; servers that say 0 mean that it does not expire.
+    if seconds.is_nan() || seconds <= 0.0 {
+        odd("not positive and was ignored");
+        return None;
+    }
+    // The cast saturates, and the value is bounded anyway.
+    Some((seconds.min(LONGEST_LIFETIME) * 1000.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+        Response {
+            status,
+            headers: headers
+                .iter()
+                .map(|&(n, v)| (n.to_owned(), v.to_owned()))
+                .collect(),
+            body: body.as_bytes().to_vec(),
+            arrived_at: Timestamp::from_seconds(784_111_777),
+        }
+    }
+
+    fn read(response: &Response) -> Result<TokenResponse, Failure> {
+        super::read(response, &[])
+    }
+
+    fn ok(body: &str) -> TokenResponse {
+        read(&response(200, &[], body)).expect("a token")
+    }
+
+    #[test]
+    fn the_rfc_6749_example_is_read() {
+        // RFC 6749 section 5.1.
+        let token = ok(
+            r#"{"access_token":"2YotnFZFEjr1zCsicMWpAA","token_type":"example","expires_in":3600,
+                "refresh_token":"tGzv3JOkF0XG5Qx2TlKWIA","example_parameter":"example_value"}"#,
+        );
+        assert_eq!(token.access_token.reveal(), "2YotnFZFEjr1zCsicMWpAA");
+        assert_eq!(token.token_type, "example");
+        assert_eq!(token.lifetime_millis, Some(3_600_000));
+        assert_eq!(
+            token.refresh_token.expect("one").reveal(),
+            "tGzv3JOkF0XG5Qx2TlKWIA"
+        );
+        assert_eq!((token.scope, token.quirks.len()), (None, 0));
+        assert!(token.raw.reveal().contains("example_value"));
+    }
+
+    #[test]
+    fn the_lifetime_is_read_in_every_way_that_servers_write_it() {
+        for (written, read, odd) in [
+            ("3600", Some(3_600_000), false),
+            ("3600.5", Some(3_600_500), false),
+            ("\"3600\"", Some(3_600_000), true),
+            ("\" 3600 \"", Some(3_600_000), true),
+            ("null", None, false),
+            ("0", None, true),
+            ("-1", None, true),
+            ("\"soon\"", None, true),
+            ("false", None, true),
+            ("{}", None, true),
+            ("1e300", Some(3_153_600_000_000), false),
+        ] {
+            let token = ok(&format!(
+                r#"{{"access_token":"a","token_type":"Bearer","expires_in":{written}}}"#
+            ));
+            assert_eq!(token.lifetime_millis, read, "{written}");
+            assert_eq!(
+                !token.quirks.is_empty(),
+                odd,
+                "{written}: {:?}",
+                token.quirks
+            );
+        }
+    }
+
+    #[test]
+    fn a_form_is_read_like_json() {
+        let token = ok("access_token=a&token_type=bearer&expires_in=60&scope=x+y");
+        assert_eq!(token.lifetime_millis, Some(60_000));
+        assert_eq!(token.scope, Some(vec!["x".to_owned(), "y".to_owned()]));
+        assert_eq!(token.quirks, ["the response was a form, not JSON"]);
+    }
+
+    #[test]
+    fn a_missing_token_type_is_bearer() {
+        let token = ok(r#"{"access_token":"a"}"#);
+        assert_eq!(
+            (token.token_type.as_str(), token.quirks.len()),
+            ("Bearer", 1)
+        );
+    }
+
+    #[test]
+    fn an_array_of_scopes_is_read() {
+        let token = ok(r#"{"access_token":"a","token_type":"Bearer","scope":["x","y"]}"#);
+        assert_eq!(token.scope, Some(vec!["x".to_owned(), "y".to_owned()]));
+    }
+
+    #[test]
+    fn an_empty_refresh_token_is_none() {
+        for written in ["\"\"", "null", "false"] {
+            let token = ok(&format!(
+                r#"{{"access_token":"a","token_type":"Bearer","refresh_token":{written}}}"#
+            ));
+            assert_eq!(token.refresh_token, None, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_a_refusal_whatever_its_status_below_500() {
+        for status in [200, 400, 401, 403] {
+            let body = r#"{"error":"invalid_grant","error_description":"gone"}"#;
+            let Err(Failure::Refused(error)) = read(&response(status, &[], body)) else {
+                panic!("{status}");
+            };
+            assert_eq!(
+                (error.code.as_str(), error.http_status),
+                ("invalid_grant", Some(status))
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_that_repeats_a_secret_is_not_repeated() {
+        let body =
+            r#"{"error":"invalid_grant","error_description":"Invalid refresh token: r-123"}"#;
+        let secrets = [SecretString::new("r-123")];
+        let Err(Failure::Refused(error)) = super::read(&response(400, &[], body), &secrets) else {
+            panic!("accepted");
+        };
+        assert_eq!(
+            error.description.as_deref(),
+            Some("Invalid refresh token: ***")
+        );
+    }
+
+    #[test]
+    fn an_outage_is_never_a_refusal() {
+        for (status, body) in [
+            (500, ""),
+            (500, r#"{"error":"invalid_grant"}"#),
+            (502, "<html>Bad gateway</html>"),
+            (503, r#"{"error":"temporarily_unavailable"}"#),
+            (429, r#"{"error":"invalid_request"}"#),
+            (400, r#"{"error":"temporarily_unavailable"}"#),
+            (400, r#"{"error":{"message":"oops"}}"#),
+            (400, ""),
+            (403, "<html>blocked</html>"),
+            (404, "not found"),
+        ] {
+            let read = read(&response(status, &[], body));
+            assert!(
+                matches!(read, Err(Failure::Transient { .. })),
+                "{status} {body}: {read:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_a_token_endpoint_is_a_violation() {
+        for (status, body, says) in [
+            (200, "<html>welcome</html>", "HTML"),
+            (200, r#"{"access_token":"a","#, "broken off"),
+            (200, "", "nothing"),
+            (200, "[]", "neither JSON nor a form"),
+            (200, "{}", "no access_token"),
+            (200, r#"{"access_token":7}"#, "no access_token"),
+            (302, "", "redirect"),
+        ] {
+            let read = read(&response(
+                status,
+                &[("location", "https://x.example/?a=b")],
+                body,
+            ));
+            let Err(Failure::Violation(violation)) = read else {
+                panic!("{body}: {read:?}");
+            };
+            assert!(violation.message.contains(says), "{}", violation.message);
+            assert!(
+                !violation.message.contains("a=b"),
+                "the query may hold anything"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_in_seconds_and_as_a_date_up_to_an_hour() {
+        for (value, wait) in [
+            ("120", Some(120_000)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60_000)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("999999999", Some(3_600_000)),
+            ("soon", None),
+        ] {
+            let read = read(&response(503, &[("retry-after", value)], ""));
+            let Err(Failure::Transient {
+                retry_after_millis, ..
+            }) = read
+            else {
+                panic!("{value}");
+            };
+            assert_eq!(retry_after_millis, wait, "{value}");
+        }
+    }
+
+    #[test]
+    fn skew_is_measured_by_the_date_header() {
+        let skew = |date| clock_skew_millis(&response(200, &[("date", date)], ""));
+        assert_eq!(skew("Sun, 06 Nov 1994 08:49:38 GMT"), 0);
+        assert_eq!(skew("Sun, 06 Nov 1994 08:50:37 GMT"), 60_000);
+        assert_eq!(skew("Sun, 06 Nov 1994 08:48:37 GMT"), -60_000);
+        assert_eq!(skew("nonsense"), 0);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_not_followed() {
+        let body = format!("{{\"access_token\":{}", "[".repeat(100_000));
+        assert!(matches!(
+            read(&response(200, &[], &body)),
+            Err(Failure::Violation(_))
+        ));
+    }
+}

@@ -1,0 +1,438 @@
+//! The command line: what can be typed, and which code answers it.
+
+mod authorize;
+mod commands;
+mod create;
+mod demo;
+mod document;
+mod failure;
+mod output;
+mod request;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde_json::Value;
+use tokenwell::{Connection, Host, HostBuilder, Problem};
+
+use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
+use self::failure::Failure;
+
+/// OAuth 2.0 connections that always have a fresh token.
+#[derive(Parser)]
+#[command(
+    name = "tokenwell",
+    version,
+    max_term_width = 100,
+    long_about = "OAuth 2.0 connections that always have a fresh token.\n\n\
+        A connection is a JSON document, NAME.json: server, client, grant, scopes. Create one, authorize it once if \
+        its grant needs a user, and from then on `tokenwell token NAME` prints an access token that has not expired. \
+        The tokens are in NAME.tokens beside the document, sealed.",
+    after_help = "\
+Examples:
+  tokenwell create shop --issuer https://login.example.com --client-id abc --scope 'openid orders'
+  tokenwell authorize shop
+  tokenwell status shop
+  curl -H \"$(tokenwell token shop --header)\" https://api.example.com/orders
+  tokenwell request shop https://api.example.com/orders
+
+Exit codes:
+  0 done                                   5 denied or refused by the server
+  1 internal error, or not supported       6 unavailable, try later
+  2 wrong usage                            7 files and stored tokens
+  3 not configured                         8 forbidden by policy
+  4 not authorized, or to be authorized again"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Where the connections are [default: `tokenwell` in the platform's config directory]
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_DIR",
+        value_name = "DIR",
+        help_heading = "Everywhere"
+    )]
+    dir: Option<PathBuf>,
+    /// Lay NAME.PROFILE.json over NAME.json; its tokens are kept apart
+    #[arg(
+        long,
+        global = true,
+        value_name = "PROFILE",
+        help_heading = "Everywhere"
+    )]
+    profile: Option<ProfileName>,
+    /// Change one field of the config for this call; `renewal.early_seconds=60` reaches inside, `null` removes
+    #[arg(
+        long = "set",
+        global = true,
+        value_name = "FIELD=VALUE",
+        help_heading = "Everywhere"
+    )]
+    overrides: Vec<Override>,
+    /// Print JSON, errors too
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the config of a new connection, after checking it
+    Create(Box<create::CreateArgs>),
+    /// List the connections and where they stand
+    #[command(after_help = "Examples:\n  tokenwell list\n  tokenwell --profile dev list --json")]
+    List,
+    /// Show the config of a connection, secrets as ***
+    #[command(after_help = "Examples:\n  tokenwell show shop\n  tokenwell show shop --resolved")]
+    Show(commands::ShowArgs),
+    /// Say what is wrong with a config; exit code 3 if it cannot work
+    #[command(
+        after_help = "Examples:\n  tokenwell check shop\n  tokenwell --set scope=orders check shop"
+    )]
+    Check(Name),
+    /// Obtain the user's consent and a token
+    Authorize(authorize::AuthorizeArgs),
+    /// Complete an authorization with the URL that the browser ended on
+    Complete(authorize::CompleteArgs),
+    /// Print an access token that has not expired
+    Token(commands::TokenArgs),
+    /// Send one HTTP request with the token
+    Request(request::RequestArgs),
+    /// Tell where a connection stands, or all of them
+    #[command(after_help = "Examples:\n  tokenwell status\n  tokenwell status shop --json")]
+    Status(commands::StatusArgs),
+    /// Renew the token now, due or not
+    #[command(after_help = "Example:\n  tokenwell refresh shop && tokenwell history shop")]
+    Refresh(Name),
+    /// Forget the tokens; the config stays
+    #[command(
+        after_help = "The server is not told: `tokenwell revoke NAME` tells it.\n\nExample:\n  tokenwell clear shop"
+    )]
+    Clear(Name),
+    /// Revoke the tokens at the server (RFC 7009), then forget them
+    #[command(after_help = "Example:\n  tokenwell revoke shop")]
+    Revoke(Name),
+    /// Ask the server what it knows of the access token (RFC 7662)
+    #[command(after_help = "Example:\n  tokenwell introspect shop")]
+    Introspect(Name),
+    /// Ask the server for the user's claims (OpenID Connect)
+    #[command(after_help = "Example:\n  tokenwell userinfo shop")]
+    Userinfo(Name),
+    /// Tell what has happened to a connection, the latest last
+    #[command(after_help = "Examples:\n  tokenwell history shop\n  tokenwell history shop --json")]
+    History(Name),
+    /// Print the redirect URI to register at the server
+    #[command(after_help = "Example:\n  tokenwell callback-url shop")]
+    CallbackUrl(Name),
+    /// List the known providers, or show one
+    #[command(after_help = "Examples:\n  tokenwell providers\n  tokenwell providers google")]
+    Providers(commands::ProvidersArgs),
+    /// Delete a connection: config, profiles, tokens
+    Delete(commands::DeleteArgs),
+    /// Show on this machine how all of it works
+    #[command(after_help = "Examples:\n  tokenwell demo\n  tokenwell demo --auto-consent")]
+    Demo(demo::DemoArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Examples:\n  tokenwell completions bash > ~/.local/share/bash-completion/completions/tokenwell\n  tokenwell completions zsh > ~/.zfunc/_tokenwell"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The name of a connection.
+#[derive(Args)]
+struct Name {
+    /// The connection
+    name: ConnectionName,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    let as_json = cli.global.json;
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(format!("cannot start: {error}")))
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(run(cli));
+            // A thread that still waits for the user or the network must not
+            // keep the command from ending.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.report(as_json);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+/// What clap did not understand, or `--help` and `--version`.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    let as_json = std::env::args_os().any(|argument| argument == "--json");
+    if !error.use_stderr() {
+        return match output::print(&error.render().ansi().to_string()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => ExitCode::from(failure.kind.exit_code()),
+        };
+    }
+    let text = error.render().to_string();
+    let what = text.split("\n\nUsage:").next().unwrap_or(&text);
+    let failure = Failure::usage(what.trim_start_matches("error: ").trim())
+        .mend("`tokenwell --help` and `tokenwell COMMAND --help` explain.");
+    if as_json {
+        failure.report(true);
+    } else {
+        output::note(&error.render().ansi().to_string());
+    }
+    ExitCode::from(failure.kind.exit_code())
+}
+
+/// The exit code of the command, where it did not fail.
+async fn run(cli: Cli) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    let session = Session {
+        arguments: directory_argument(global.dir.as_deref()),
+        directory: Directory::new(global.dir)?,
+        profile: global.profile,
+        overrides: global.overrides,
+        json: global.json,
+    };
+    match command {
+        Command::Create(args) => create::run(&session, *args).await,
+        Command::List => commands::list(&session).await,
+        Command::Show(args) => commands::show(&session, args).await,
+        Command::Check(Name { name }) => commands::check(&session, &name).await,
+        Command::Authorize(args) => authorize::authorize(&session, args).await,
+        Command::Complete(args) => authorize::complete(&session, args).await,
+        Command::Token(args) => commands::token(&session, args).await,
+        Command::Request(args) => request::run(&session, args).await,
+        Command::Status(args) => commands::status(&session, args).await,
+        Command::Refresh(Name { name }) => commands::refresh(&session, &name).await,
+        Command::Clear(Name { name }) => commands::clear(&session, &name).await,
+        Command::Revoke(Name { name }) => commands::revoke(&session, &name).await,
+        Command::Introspect(Name { name }) => commands::introspect(&session, &name).await,
+        Command::Userinfo(Name { name }) => commands::userinfo(&session, &name).await,
+        Command::History(Name { name }) => commands::history(&session, &name).await,
+        Command::CallbackUrl(Name { name }) => commands::callback_url(&session, &name).await,
+        Command::Providers(args) => commands::providers(&session, args).await,
+        Command::Delete(args) => commands::delete(&session, args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tokenwell", &mut script);
+            output::print_bytes(&script).map(|()| 0)
+        }
+    }
+}
+
+/// What every command is told.
+struct Session {
+    directory: Directory,
+    /// What has to be typed to reach the same directory again.
+    arguments: String,
+    profile: Option<ProfileName>,
+    overrides: Vec<Override>,
+    json: bool,
+}
+
+impl Session {
+    /// The host of this directory, to be completed.
+    fn builder(&self) -> HostBuilder {
+        Host::in_directory(self.directory.path())
+    }
+
+    /// The host of this directory.
+    fn host(&self) -> Result<Host, Failure> {
+        build(self.builder())
+    }
+
+    /// The config document of a connection as this call sees it: profile and
+    /// overrides applied.
+    fn document(&self, name: &ConnectionName) -> Result<Value, Failure> {
+        let mut document = self.directory.load(name, self.profile.as_ref())?;
+        document::apply(&mut document, &self.overrides);
+        Ok(document)
+    }
+
+    /// A connection, for what is said of it.
+    fn subject(&self, name: &ConnectionName) -> Subject {
+        Subject::new(name, self.profile.as_ref(), &self.arguments)
+    }
+
+    /// Opens a connection.
+    async fn open(&self, host: &Host, name: &ConnectionName) -> Result<Connection, Failure> {
+        let document = self.document(name)?;
+        let subject = self.subject(name);
+        match parse(host, &subject, &document).await? {
+            Ok(connection) => Ok(connection),
+            Err(problems) => Err(Failure::not_configured(format!(
+                "the config of {} is malformed",
+                subject.full_name()
+            ))
+            .with_problems(problems)
+            .mend(format!(
+                "Mend {}{}.",
+                self.directory.file(name, self.profile.as_ref()).display(),
+                if self.overrides.is_empty() {
+                    ""
+                } else {
+                    ", or what --set changes in it"
+                }
+            ))),
+        }
+    }
+
+    /// Prints one of the two forms of a result.
+    fn print(
+        &self,
+        value: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<u8, Failure> {
+        if self.json {
+            output::print_json(&value())
+        } else {
+            output::print(&text())
+        }
+        .map(|()| 0)
+    }
+}
+
+/// The `--dir` that leads to the same directory again, unless the environment
+/// does.
+fn directory_argument(given: Option<&Path>) -> String {
+    match given {
+        Some(path) if std::env::var_os("TOKENWELL_DIR").is_none_or(|set| set != path) => {
+            let path = path.display().to_string();
+            if path.contains(|c: char| c.is_whitespace() || "'\"\\$&;|<>*?()".contains(c)) {
+                format!("--dir '{}' ", path.replace('\'', "'\\''"))
+            } else {
+                format!("--dir {path} ")
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+/// Finishes a host.
+fn build(builder: HostBuilder) -> Result<Host, Failure> {
+    builder
+        .build()
+        .map_err(|error| Failure::internal(failure::with_causes(&error)))
+}
+
+/// The connection of a config document, or every problem where it is malformed.
+async fn parse(
+    host: &Host,
+    subject: &Subject,
+    document: &Value,
+) -> Result<Result<Connection, Vec<Problem>>, Failure> {
+    match host.parse_config(&document.to_string()).await {
+        Ok(config) => Ok(Ok(host.connection(subject.full_name(), config))),
+        Err(tokenwell::Error::NotConfigured(problems)) => Ok(Err(problems)),
+        Err(error) => Err(Failure::of(error, Some(subject))),
+    }
+}
+
+/// The connection of a config document with everything that is wrong with it;
+/// no connection where the document is malformed.
+async fn examine(
+    host: &Host,
+    subject: &Subject,
+    document: &Value,
+) -> Result<(Option<Connection>, Vec<Problem>), Failure> {
+    match parse(host, subject, document).await? {
+        Ok(connection) => {
+            let problems = connection.check().await;
+            let problems = problems.map_err(|error| Failure::of(error, Some(subject)))?;
+            Ok((Some(connection), problems))
+        }
+        Err(problems) => Ok((None, problems)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_arguments_are_declared_without_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(
+                command.get_about().is_some(),
+                "{name} says nothing of itself"
+            );
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("tokenwell {name}")) || help.contains(&format!(" {name}")),
+                "{name} has no example"
+            );
+        }
+    }
+
+    #[test]
+    fn global_options_are_understood_behind_the_command_too() {
+        let cli = Cli::try_parse_from([
+            "tokenwell",
+            "status",
+            "shop",
+            "--json",
+            "--profile",
+            "dev",
+            "--set",
+            "tls=off",
+        ])
+        .unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.profile, Some("dev".parse().unwrap()));
+        assert_eq!(cli.global.overrides, ["tls=off".parse().unwrap()]);
+    }
+
+    #[test]
+    fn token_prints_in_one_form_only() {
+        for arguments in [
+            ["--header", "--response"],
+            ["--header", "--json"],
+            ["--response", "--json"],
+        ] {
+            let all = ["tokenwell", "token", "shop"].into_iter().chain(arguments);
+            assert!(Cli::try_parse_from(all).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_removed_by_the_name_that_problems_give_it() {
+        let mut document = json!({"a": 1, "renewal": {"x": 1, "y": 2}, "b.c": 3});
+        for field in ["a", "renewal.x", "b.c", "none", "none.inner", ""] {
+            remove_field(&mut document, field);
+        }
+        assert_eq!(document, json!({"renewal": {"y": 2}}));
+    }
+}

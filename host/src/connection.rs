@@ -1,0 +1,422 @@
+//! A connection: what its calls have in common, and sending with its token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use wasmtime::Store;
+use wasmtime::component::ResourceAny;
+use wasmtime_wasi_http::RequestOptions;
+
+use crate::contract::bindings::InteractiveConnection;
+use crate::contract::bindings::exports::tokenwell::oauth2::connections::GuestConnection;
+use crate::contract::{
+    AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll, Event,
+    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, Status, TlsMode, Token, TokenOptions,
+    Unavailability,
+};
+use crate::engine::State;
+use crate::error::Error;
+use crate::host::Host;
+
+/// The longest response body that [`Connection::send`] takes, in bytes.
+const RESPONSE_LIMIT: usize = 64 << 20;
+
+/// The longest a request may take where the config does not say, in seconds.
+const DEFAULT_TIMEOUT: u32 = 30;
+
+/// A named connection. Cheap to clone. Each call runs on a fresh instance of
+/// the component, so that calls are concurrent; a call that is dropped ends at
+/// once, with its requests, leases and listeners.
+#[derive(Clone)]
+pub struct Connection {
+    host: Host,
+    name: Arc<str>,
+    config: Arc<Config>,
+}
+
+impl Connection {
+    pub(crate) fn new(host: Host, name: &str, config: Config) -> Self {
+        Self {
+            host,
+            name: name.into(),
+            config: Arc::new(config),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its config, as the host gave it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Everything that is wrong with the config, errors first. Sends nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotConfigured`] for a name that is none; [`Error::Internal`].
+    pub async fn check(&self) -> Result<Vec<Problem>, Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_check(store, connection).await?)
+    }
+
+    /// The config as it takes effect, every default filled in, the server's
+    /// metadata (RFC 8414) included, which is fetched where an issuer is named.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn resolve(&self) -> Result<Vec<ResolvedField>, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_resolve(store, connection).await??)
+    }
+
+    /// Where the connection stands. Sends nothing.
+    ///
+    /// # Errors
+    /// As [`Error`] has them; a config that lacks something is no error here.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_status(store, connection).await??)
+    }
+
+    /// A token that has not expired, renewed first where needed.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn token(&self, options: TokenOptions) -> Result<Token, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_token(store, connection, &options).await??)
+    }
+
+    /// The headers that authorize one request: `Authorization`, and for a bound
+    /// token its `DPoP` proof (RFC 9449 section 7.1), for which `dpop_nonce` is
+    /// what the resource server asked for in its last response.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn authorization_headers(
+        &self,
+        method: &str,
+        url: &str,
+        options: TokenOptions,
+        dpop_nonce: Option<&str>,
+    ) -> Result<Vec<Parameter>, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest
+            .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
+            .await??)
+    }
+
+    /// The token endpoint's last successful response, whole, as JSON.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn response_json(&self) -> Result<String, Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_response_json(store, connection).await??)
+    }
+
+    /// Begins an authorization: the URL is for the user's browser. Any process
+    /// that shares the store can complete it.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn begin_authorization(
+        &self,
+        options: AuthorizationOptions,
+    ) -> Result<PendingAuthorization, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest
+            .call_begin_authorization(store, connection, &options)
+            .await??)
+    }
+
+    /// Completes an authorization with what came back. A redirect that is not
+    /// the answer to one begun here is refused, and what was begun stays.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest
+            .call_complete_authorization(store, connection, &redirect)
+            .await??)
+    }
+
+    /// Authorizes the connection: opens the listener and the browser, awaits
+    /// the redirect, obtains the token, and tells the user how it went.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
+        let mut open = self.open_online().await?;
+        Ok(open
+            .component
+            .tokenwell_oauth2_interactive()
+            .call_authorize(&mut open.store, open.connection, &options)
+            .await??)
+    }
+
+    /// Begins a device authorization (RFC 8628 section 3.1).
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn begin_device_authorization(&self) -> Result<DeviceAuthorization, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest
+            .call_begin_device_authorization(store, connection)
+            .await??)
+    }
+
+    /// Asks once whether the user has decided (RFC 8628 section 3.4).
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn poll_device_authorization(&self) -> Result<DevicePoll, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest
+            .call_poll_device_authorization(store, connection)
+            .await??)
+    }
+
+    /// Renews the token now, whether or not it is due.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn refresh(&self) -> Result<Token, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_refresh(store, connection).await??)
+    }
+
+    /// Forgets the credential. The config is the host's and stays.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn clear(&self) -> Result<(), Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_clear(store, connection).await??)
+    }
+
+    /// Revokes the credential at the server (RFC 7009), then clears it.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn revoke(&self) -> Result<(), Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_revoke(store, connection).await??)
+    }
+
+    /// What the server knows of the access token (RFC 7662), as JSON.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn introspect(&self) -> Result<String, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_introspect(store, connection).await??)
+    }
+
+    /// The user's claims (OpenID Connect Core section 5.3), as JSON.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn userinfo(&self) -> Result<String, Error> {
+        let mut open = self.open_online().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_userinfo(store, connection).await??)
+    }
+
+    /// What has happened to the connection, the latest last.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn history(&self) -> Result<Vec<Event>, Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_history(store, connection).await??)
+    }
+
+    /// Seals the stored records anew under the host's current key.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn reseal(&self) -> Result<(), Error> {
+        let mut open = self.open().await?;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_reseal(store, connection).await??)
+    }
+
+    /// Sends one request with the token, over the host's pooled client, and
+    /// once more with a renewed token where the answer is a 401 that says
+    /// `invalid_token` (RFC 6750 section 3.1). Redirects are not followed. The
+    /// config's `timeout` holds for connecting, for the response to begin, and
+    /// between its parts.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a URL that is neither https nor on the loopback
+    /// interface, [`Error::Unavailable`] where there was no response,
+    /// [`Error::Unsupported`] for a response of more than 64 MiB; otherwise as
+    /// [`Connection::token`].
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let (first, token) = self.authorized(&request, TokenOptions::default()).await?;
+        let response = self.exchange(first).await?;
+        if !says_invalid_token(&response) {
+            return Ok(response);
+        }
+        let renewed = TokenOptions {
+            rejected: Some(token),
+            ..TokenOptions::default()
+        };
+        let (second, _) = self.authorized(&request, renewed).await?;
+        self.exchange(second).await
+    }
+
+    /// The request with the token, and the token.
+    async fn authorized(
+        &self,
+        request: &Request<Bytes>,
+        options: TokenOptions,
+    ) -> Result<(Request<Bytes>, String), Error> {
+        let mut request = request.clone();
+        let url = request.uri().to_string();
+        let headers = self
+            .authorization_headers(request.method().as_str(), &url, options, None)
+            .await?;
+        let mut token = String::new();
+        for Parameter { name, value } in headers {
+            let name = HeaderName::try_from(name).map_err(internal)?;
+            if name == AUTHORIZATION
+                && let Some((_, credentials)) = value.split_once(' ')
+            {
+                token = credentials.to_owned();
+            }
+            let mut value = HeaderValue::try_from(value).map_err(internal)?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+        }
+        Ok((request, token))
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let seconds = self.config.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let limit = Some(Duration::from_secs(seconds.into()));
+        let options = RequestOptions {
+            connect_timeout: limit,
+            first_byte_timeout: limit,
+            between_bytes_timeout: limit,
+        };
+        let request = request.map(|body| Full::new(body).map_err(|e| match e {}).boxed_unsync());
+        let response = self.host.http().send(request, options).await;
+        let (parts, mut body) = response.map_err(unsent)?.into_parts();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(unsent)?.into_data() else {
+                continue;
+            };
+            if data.len() > RESPONSE_LIMIT - whole.len() {
+                return Err(Error::Unsupported(
+                    "a response of more than 64 MiB; send the request with a client of your own \
+                     and `authorization_headers`"
+                        .to_owned(),
+                ));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(Response::from_parts(parts, whole.freeze()))
+    }
+
+    /// Opens the connection in a fresh instance.
+    async fn open(&self) -> Result<Open, Error> {
+        let (component, mut store) = self.host.instantiate().await?;
+        let connection = component
+            .tokenwell_oauth2_connections()
+            .connection()
+            .call_open(&mut store, &self.name, &self.config)
+            .await??;
+        Ok(Open {
+            component,
+            store,
+            connection,
+        })
+    }
+
+    /// The same for calls that may send something.
+    async fn open_online(&self) -> Result<Open, Error> {
+        refuse_unsupported_tls(&self.config)?;
+        self.open().await
+    }
+}
+
+/// Tells what a config's `tls` asks for and this version cannot do, before
+/// anything is sent under another rule.
+pub(crate) fn refuse_unsupported_tls(config: &Config) -> Result<(), Error> {
+    match config.tls {
+        TlsMode::Verify => Ok(()),
+        TlsMode::Trust => Err(Error::Unsupported("tls: trust".to_owned())),
+        TlsMode::Off => Err(Error::Unsupported("tls: off".to_owned())),
+    }
+}
+
+/// A connection that is open in an instance of its own.
+struct Open {
+    component: InteractiveConnection,
+    store: Store<State>,
+    connection: ResourceAny,
+}
+
+impl Open {
+    fn parts(&mut self) -> (GuestConnection<'_>, &mut Store<State>, ResourceAny) {
+        let guest = self.component.tokenwell_oauth2_connections().connection();
+        (guest, &mut self.store, self.connection)
+    }
+}
+
+/// Whether a resource server refuses the token itself (RFC 6750 section 3.1).
+fn says_invalid_token(response: &Response<Bytes>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+        && response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|challenge| {
+                challenge
+                    .split([' ', ','])
+                    .any(|part| matches!(part, "error=\"invalid_token\"" | "error=invalid_token"))
+            })
+}
+
+fn unsent(error: wasmtime_wasi_http::Error) -> Error {
+    match error {
+        wasmtime_wasi_http::Error::HttpRequestDenied => {
+            Error::Forbidden("the URL is neither https nor on the loopback interface".to_owned())
+        }
+        error => Error::Unavailable(Unavailability {
+            cause: error.to_string(),
+            retry_at: None,
+        }),
+    }
+}
+
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Internal(error.into())
+}

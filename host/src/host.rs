@@ -1,0 +1,202 @@
+//! A host: the component, and what stands behind its imports.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use crate::connection::{Connection, refuse_unsupported_tls};
+use crate::contract::bindings::InteractiveConnection;
+use crate::contract::{Config, Provider, ProviderSummary};
+use crate::engine::{Runtime, State};
+use crate::error::{BuildError, Error};
+use crate::events::EventSink;
+use crate::http_client::HttpClient;
+use crate::imports::Services;
+use crate::secrets::{LocalSecrets, Secrets};
+use crate::store::{FileStore, MemoryStore, TokenStore};
+use crate::user_agent::{NoUser, UserAgent};
+
+/// The component that `cargo xtask build` makes; empty where it has not run.
+static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
+
+/// Runs the component for any number of connections. Cheap to clone; clones
+/// share everything.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    runtime: Runtime,
+    services: Arc<Services>,
+}
+
+impl Host {
+    /// Begins a host that keeps everything in memory and has no user before it.
+    ///
+    /// ```
+    /// # fn run() -> Result<(), tokenwell::BuildError> {
+    /// let host = tokenwell::Host::builder()
+    ///     .events(|event: tokenwell::Event| eprintln!("{}: {}", event.connection, event.message))
+    ///     .build()?;
+    /// # let _ = host;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// Begins a host that keeps its connections' tokens, and the key that seals
+    /// them, in a directory: [`FileStore`] and [`LocalSecrets`].
+    pub fn in_directory(dir: impl Into<PathBuf>) -> HostBuilder {
+        let dir = dir.into();
+        Self::builder()
+            .store(FileStore::new(&dir))
+            .secrets(LocalSecrets::in_directory(dir))
+    }
+
+    /// A connection of that name. Nothing is read or sent yet, and the config
+    /// may be incomplete; the name is judged by the first call.
+    pub fn connection(&self, name: &str, config: Config) -> Connection {
+        Connection::new(self.clone(), name, config)
+    }
+
+    /// Reads a config from its JSON form.
+    ///
+    /// # Errors
+    /// [`Error::NotConfigured`] with every problem at once; [`Error::Internal`].
+    pub async fn parse_config(&self, json: &str) -> Result<Config, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        component
+            .tokenwell_oauth2_connections()
+            .call_parse_config(&mut store, json)
+            .await?
+            .map_err(Error::NotConfigured)
+    }
+
+    /// Writes a config in its JSON form; fields at their defaults are left out.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub async fn format_config(&self, config: &Config) -> Result<String, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_format_config(&mut store, config)
+            .await?)
+    }
+
+    /// The providers of the catalogue, in the order of their identifiers.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub async fn list_providers(&self) -> Result<Vec<ProviderSummary>, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_list_providers(&mut store)
+            .await?)
+    }
+
+    /// One provider; `None` where the catalogue has none of that identifier.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub async fn show_provider(&self, id: &str) -> Result<Option<Provider>, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_show_provider(&mut store, id)
+            .await?)
+    }
+
+    /// A fresh instance of the component.
+    pub(crate) async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
+        let services = Arc::clone(&self.inner.services);
+        Ok(self.inner.runtime.instantiate(services).await?)
+    }
+
+    pub(crate) fn http(&self) -> &HttpClient {
+        &self.inner.services.http
+    }
+}
+
+/// Says what a host is made of.
+#[derive(Default)]
+pub struct HostBuilder {
+    store: Option<Box<dyn TokenStore>>,
+    secrets: Option<Box<dyn Secrets>>,
+    events: Option<Box<dyn EventSink>>,
+    user_agent: Option<Box<dyn UserAgent>>,
+    component: Option<Vec<u8>>,
+}
+
+impl HostBuilder {
+    /// Where records are kept; by default in memory.
+    #[must_use]
+    pub fn store(mut self, store: impl TokenStore) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Where secrets and keys come from; by default the sealing key lives as
+    /// long as the host and references to environment variables are resolved.
+    #[must_use]
+    pub fn secrets(mut self, secrets: impl Secrets) -> Self {
+        self.secrets = Some(Box::new(secrets));
+        self
+    }
+
+    /// What becomes of events; by default nothing.
+    #[must_use]
+    pub fn events(mut self, events: impl EventSink) -> Self {
+        self.events = Some(Box::new(events));
+        self
+    }
+
+    /// How the user is reached; by default there is none.
+    #[must_use]
+    pub fn user_agent(mut self, user_agent: impl UserAgent) -> Self {
+        self.user_agent = Some(Box::new(user_agent));
+        self
+    }
+
+    /// Another component than the one in the library: the bytes of one for the
+    /// world `tokenwell:oauth2/interactive-connection`.
+    #[must_use]
+    pub fn component(mut self, component: Vec<u8>) -> Self {
+        self.component = Some(component);
+        self
+    }
+
+    /// Compiles the component, which takes a fraction of a second.
+    ///
+    /// # Errors
+    /// As [`BuildError`] has them.
+    pub fn build(self) -> Result<Host, BuildError> {
+        let secrets = match (self.secrets, &self.store) {
+            (Some(secrets), _) => secrets,
+            (None, None) => Box::new(LocalSecrets::in_memory()),
+            (None, Some(_)) => return Err(BuildError::NoSecrets),
+        };
+        let component = self.component.as_deref().unwrap_or(COMPONENT);
+        if component.is_empty() {
+            return Err(BuildError::NoComponent);
+        }
+        let services = Services {
+            store: self.store.unwrap_or_else(|| Box::new(MemoryStore::new())),
+            secrets,
+            events: self.events,
+            user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
+            http: Arc::new(HttpClient::new().map_err(BuildError::Tls)?),
+        };
+        Ok(Host {
+            inner: Arc::new(Inner {
+                runtime: Runtime::new(component)?,
+                services: Arc::new(services),
+            }),
+        })
+    }
+}

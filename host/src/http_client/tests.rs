@@ -1,0 +1,259 @@
+//! The client against servers on the loopback interface.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::Empty;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn get(url: &str) -> Request<WasiBody> {
+    let body = Empty::new().map_err(|e| match e {}).boxed_unsync();
+    Request::get(url).body(body).unwrap()
+}
+
+fn patient() -> RequestOptions {
+    RequestOptions {
+        connect_timeout: Some(LONG),
+        first_byte_timeout: Some(LONG),
+        between_bytes_timeout: Some(LONG),
+    }
+}
+
+/// A server that answers each request head on a connection with these bytes.
+/// Tells its address and how many connections there have been.
+async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                let mut chunk = [0; 1024];
+                loop {
+                    let read = stream.read(&mut chunk).await.unwrap();
+                    if read == 0 {
+                        break;
+                    }
+                    request.extend_from_slice(&chunk[..read]);
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (url, connections)
+}
+
+async fn failure(url: &str, options: RequestOptions) -> Error {
+    match HttpClient::new().unwrap().send(get(url), options).await {
+        Ok(response) => panic!("{}", response.status()),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_response_comes_back_whole() {
+    let (url, _) = server("HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody").await;
+    let response = HttpClient::new()
+        .unwrap()
+        .send(get(&url), patient())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.headers()["x-a"], "b");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "body");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again() {
+    let (url, connections) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let client = HttpClient::new().unwrap();
+    for _ in 0..5 {
+        let response = client.send(get(&url), patient()).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let (target, connections) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let answer = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+    let (url, _) = server(answer.leak()).await;
+    let response = HttpClient::new()
+        .unwrap()
+        .send(get(&url), patient())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 302);
+    assert_eq!(connections.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn plain_http_leaves_this_machine_for_nobody() {
+    for url in [
+        "http://example.com/",
+        "http://192.0.2.1/",
+        "http://localhost.example.com/",
+        "http://127.0.0.1.example.com/",
+        "http://[2001:db8::1]/",
+        "ftp://127.0.0.1/",
+        "/relative",
+    ] {
+        let error = failure(url, patient()).await;
+        assert!(matches!(error, Error::HttpRequestDenied), "{url}: {error}");
+    }
+}
+
+#[test]
+fn plain_http_is_allowed_on_the_loopback_interface() {
+    for url in [
+        "http://127.0.0.1:1/",
+        "http://127.8.8.8/",
+        "http://[::1]/",
+        "http://LOCALHOST/",
+    ] {
+        assert!(is_allowed(&url.parse().unwrap()), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_refused_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let error = failure(&url, patient()).await;
+    assert!(matches!(error, Error::ConnectionRefused), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_dns_error() {
+    let error = failure("https://nobody.invalid/", patient()).await;
+    assert!(matches!(error, Error::DnsError { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_closed_without_an_answer_is_incomplete() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut chunk = [0; 1024];
+        let _ = stream.read(&mut chunk).await;
+    });
+    let error = failure(&url, patient()).await;
+    assert!(matches!(error, Error::HttpResponseIncomplete), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_is_a_protocol_error() {
+    let (url, _) = server("220 mail.example.com ESMTP\r\n\r\n").await;
+    let error = failure(&url, patient()).await;
+    assert!(matches!(error, Error::HttpProtocolError), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut chunk = [0; 1024];
+        let _ = stream.read(&mut chunk).await;
+        let half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
+        stream.write_all(half).await.unwrap();
+    });
+    let response = HttpClient::new()
+        .unwrap()
+        .send(get(&url), patient())
+        .await
+        .unwrap();
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_times_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let options = RequestOptions {
+        first_byte_timeout: Some(Duration::from_secs(3)),
+        ..patient()
+    };
+    let error = failure(&url, options).await;
+    assert!(matches!(error, Error::HttpResponseTimeout), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_finish_its_handshake_times_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let options = RequestOptions {
+        connect_timeout: Some(Duration::from_secs(3)),
+        ..patient()
+    };
+    let error = failure(&url, options).await;
+    assert!(matches!(error, Error::ConnectionTimeout), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_times_out() {
+    let (url, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
+    let client = HttpClient::new().unwrap();
+    let options = RequestOptions {
+        between_bytes_timeout: Some(Duration::from_secs(3)),
+        ..patient()
+    };
+    let response = client.send(get(&url), options).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(matches!(error, Error::ConnectionReadTimeout), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_a_tls_error() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let error = failure(&url, patient()).await;
+    assert!(matches!(error, Error::TlsProtocolError), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}/",
+        listener.local_addr().unwrap().port()
+    );
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let error = failure(&url, patient()).await;
+    assert!(matches!(error, Error::TlsCertificateError), "{error}");
+}

@@ -1,0 +1,27 @@
+//! What the component imports, one module per interface. `wasi:http` is in
+//! `http_client`.
+
+mod events;
+mod secrets;
+mod token_store;
+mod user_agent;
+
+use std::sync::Arc;
+
+pub use token_store::HeldLease;
+pub use user_agent::{HeldArrival, HeldListener};
+
+use crate::events::EventSink;
+use crate::http_client::HttpClient;
+use crate::secrets::Secrets;
+use crate::store::TokenStore;
+use crate::user_agent::UserAgent;
+
+/// What stands behind the imports, shared by all instances of a host.
+pub(crate) struct Services {
+    pub(crate) store: Box<dyn TokenStore>,
+    pub(crate) secrets: Box<dyn Secrets>,
+    pub(crate) events: Option<Box<dyn EventSink>>,
+    pub(crate) user_agent: Box<dyn UserAgent>,
+    pub(crate) http: Arc<HttpClient>,
+}

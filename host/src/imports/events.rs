@@ -1,0 +1,12 @@
+use crate::contract::Event;
+use crate::contract::bindings::tokenwell::oauth2::events::Host;
+use crate::engine::State;
+
+impl Host for State {
+    async fn emit(&mut self, event: Event) -> wasmtime::Result<()> {
+        if let Some(sink) = &self.services.events {
+            sink.emit(event);
+        }
+        Ok(())
+    }
+}

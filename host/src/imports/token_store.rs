@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use wasmtime::component::Resource;
+
+use crate::contract::bindings::tokenwell::oauth2::token_store::{Host, HostLease};
+use crate::contract::{Loaded, StoreError, Swapped};
+use crate::engine::State;
+use crate::store::Lease;
+
+/// A lease in the hands of an instance.
+pub struct HeldLease(Box<dyn Lease>);
+
+impl Host for State {
+    async fn load(
+        &mut self,
+        key: String,
+        known: Option<u64>,
+    ) -> wasmtime::Result<Result<Loaded, StoreError>> {
+        Ok(self.services.store.load(&key, known).await)
+    }
+
+    async fn compare_and_swap(
+        &mut self,
+        key: String,
+        expected: Option<u64>,
+        value: Vec<u8>,
+        fence: Option<u64>,
+    ) -> wasmtime::Result<Result<Swapped, StoreError>> {
+        let store = &self.services.store;
+        Ok(store.compare_and_swap(&key, expected, value, fence).await)
+    }
+
+    async fn delete(
+        &mut self,
+        key: String,
+        expected: u64,
+    ) -> wasmtime::Result<Result<bool, StoreError>> {
+        Ok(self.services.store.delete(&key, expected).await)
+    }
+
+    async fn acquire_lease(
+        &mut self,
+        key: String,
+        ttl_milliseconds: u64,
+        wait_milliseconds: u64,
+    ) -> wasmtime::Result<Result<Option<Resource<HeldLease>>, StoreError>> {
+        let ttl = Duration::from_millis(ttl_milliseconds);
+        let wait = Duration::from_millis(wait_milliseconds);
+        match self.services.store.acquire_lease(&key, ttl, wait).await {
+            Ok(Some(lease)) => Ok(Ok(Some(self.table.push(HeldLease(lease))?))),
+            Ok(None) => Ok(Ok(None)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}
+
+impl HostLease for State {
+    async fn fence(&mut self, lease: Resource<HeldLease>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&lease)?.0.fence())
+    }
+
+    async fn drop(&mut self, lease: Resource<HeldLease>) -> wasmtime::Result<()> {
+        self.table.delete(lease)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! OAuth 2.0 client connections for sandboxed hosts: a [`Host`] runs the
+//! Tokenwell component in wasmtime and gives it what a sandbox must not have:
+//! storage, the network, the browser, keys.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use tokenwell::{Host, TokenOptions};
+//!
+//! let host = Host::in_directory("connections").build()?;
+//! let config = host
+//!     .parse_config(
+//!         r#"{
+//!             "grant_type": "client_credentials",
+//!             "token_endpoint": "https://auth.example.com/token",
+//!             "client_id": "plugin-platform",
+//!             "client_secret": {"ref": "env:CLIENT_SECRET"}
+//!         }"#,
+//!     )
+//!     .await?;
+//! let crm = host.connection("crm", config);
+//! let token = crm.token(TokenOptions::default()).await?; // never expired
+//! # let _ = token;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Connection`] is cheap to clone, and each of its calls runs on a fresh
+//! instance of the component: calls are concurrent, and dropping one ends it
+//! cleanly. Where tokens are kept, where secrets come from, what becomes of
+//! events and how the user is reached are traits ([`TokenStore`], [`Secrets`],
+//! [`EventSink`], [`UserAgent`]) that a platform can put its own in place of.
+//!
+//! A host needs a tokio runtime with its I/O and time drivers.
+
+mod connection;
+mod contract;
+mod engine;
+mod error;
+mod events;
+mod files;
+mod host;
+mod http_client;
+mod imports;
+pub mod secrets;
+pub mod store;
+pub mod user_agent;
+
+pub use connection::Connection;
+pub use contract::{
+    AuthorizationOptions, AuthorizeOptions, BasicEncoding, ClientAuthentication, Config,
+    ConnectionState, DeviceAuthorization, DevicePoll, Entry, Error as ConnectionError, Event,
+    FieldOrigin, Grant, JwtBearerGrant, Loaded, Outcome, Parameter, PasswordGrant,
+    PendingAuthorization, Problem, Prompt, Provider, ProviderParameter, ProviderSummary,
+    PushedAuthorization, Reauthorization, Redirect, Renewal, RenewalPolicy, RenewalReason,
+    ResolvedField, ResponseMode, Secret, SecretError, ServerError, Severity, Status,
+    StorageFailure, StorageFailureKind, StoreError, Swapped, TlsMode, Token, TokenExchangeGrant,
+    TokenOptions, Unavailability, UnixSeconds, UserAgentError, ValueOrigin, Violation,
+    ViolationKind,
+};
+pub use error::{BuildError, Error};
+pub use events::EventSink;
+pub use host::{Host, HostBuilder};
+pub use secrets::{LocalSecrets, SealingKey, Secrets};
+pub use store::{FileStore, Lease, MemoryStore, TokenStore};
+pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};

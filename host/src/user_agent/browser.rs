@@ -1,0 +1,57 @@
+use async_trait::async_trait;
+use tokio::task::spawn_blocking;
+use url::Url;
+
+use super::{Listener, LoopbackListener, UserAgent};
+use crate::contract::{DeviceAuthorization, UserAgentError};
+
+/// The user's own browser (RFC 8252 section 4): the one of the environment
+/// variable `BROWSER` where the platform knows it, or else the desktop's. The
+/// redirect is awaited by a [`LoopbackListener`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Browser;
+
+#[async_trait]
+impl UserAgent for Browser {
+    async fn listen(
+        &self,
+        connection: &str,
+        redirect_uri: Option<&str>,
+    ) -> Result<Box<dyn Listener>, UserAgentError> {
+        let listener = LoopbackListener::bind(connection, redirect_uri).await?;
+        Ok(Box::new(listener))
+    }
+
+    async fn open_url(&self, _: &str, url: &str) -> Result<(), UserAgentError> {
+        let url = Url::parse(url)
+            .map_err(|error| UserAgentError::Denied(format!("not a URL: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(UserAgentError::Denied(format!(
+                "a browser is not opened on a `{}:` URL",
+                url.scheme()
+            )));
+        }
+        match spawn_blocking(move || webbrowser::open(url.as_str())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(UserAgentError::Unavailable(format!(
+                "no browser could be opened: {error}"
+            ))),
+            Err(error) => Err(UserAgentError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Opens the page that has the code in it already (RFC 8628 section 3.3.1).
+    /// A host that can show the code itself should do so.
+    async fn show_device_code(
+        &self,
+        connection: &str,
+        device: &DeviceAuthorization,
+    ) -> Result<(), UserAgentError> {
+        match &device.verification_uri_complete {
+            Some(url) => self.open_url(connection, url).await,
+            None => Err(UserAgentError::Unavailable(
+                "a browser alone cannot show a device code".to_owned(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,908 @@
+//! The command line as its users meet it: what it prints, where, and with which
+//! exit code. A small server on loopback stands for the authorization server
+//! and the resource.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::Url;
+
+/// The command line with a directory of its own.
+struct Cli {
+    directory: TempDir,
+}
+
+impl Cli {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tokenwell"));
+        command
+            .args(arguments)
+            .env("TOKENWELL_DIR", self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::from(self.command(arguments).output().unwrap())
+    }
+
+    fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        Ran::from(child.wait_with_output().unwrap())
+    }
+
+    /// Writes a config past `create`.
+    fn config(&self, name: &str, config: &Value) {
+        std::fs::write(self.file(&format!("{name}.json")), config.to_string()).unwrap();
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    fn failed_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    #[track_caller]
+    fn error(&self) -> Value {
+        let value: Value =
+            serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error}: {self:#?}"));
+        value["error"].clone()
+    }
+}
+
+/// One request that the server received.
+#[derive(Clone, Debug)]
+struct Received {
+    line: String,
+    authorization: Option<String>,
+    body: String,
+}
+
+/// An authorization server and a resource, as far as these tests need them:
+/// `/token` gives out `token-1`, `token-2`, …; `/refuse` refuses the client;
+/// `/api` answers with the credentials it got; everything else is not found.
+struct Server {
+    address: String,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&received);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let log = Arc::clone(&log);
+                thread::spawn(move || serve(stream, &log));
+            }
+        });
+        Self { address, received }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn received(&self, path: &str) -> Vec<Received> {
+        let all = self.received.lock().unwrap();
+        all.iter()
+            .filter(|request| request.line.split(' ').nth(1) == Some(path))
+            .cloned()
+            .collect()
+    }
+
+    fn client_credentials(&self) -> Value {
+        json!({
+            "grant_type": "client_credentials",
+            "token_endpoint": self.url("/token"),
+            "client_id": "job",
+            "client_secret": "very-secret",
+        })
+    }
+
+    fn authorization_code(&self) -> Value {
+        json!({
+            "authorization_endpoint": self.url("/authorize"),
+            "token_endpoint": self.url("/token"),
+            "client_id": "app",
+        })
+    }
+}
+
+fn serve(stream: TcpStream, log: &Mutex<Vec<Received>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let mut authorization = None;
+        let mut length = 0;
+        let mut chunked = false;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).unwrap();
+            let Some((name, value)) = header.trim_end().split_once(": ") else {
+                break;
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "authorization" => authorization = Some(value.to_owned()),
+                "content-length" => length = value.parse().unwrap(),
+                "transfer-encoding" => chunked = value == "chunked",
+                _ => {}
+            }
+        }
+        let body = if chunked {
+            read_chunks(&mut reader)
+        } else {
+            read_exactly(&mut reader, length)
+        };
+        let request = Received {
+            line: line.trim_end().to_owned(),
+            authorization,
+            body: String::from_utf8(body).unwrap(),
+        };
+        let path = request
+            .line
+            .split(' ')
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
+        let credentials = request.authorization.clone().unwrap_or_default();
+        let count = {
+            let mut log = log.lock().unwrap();
+            log.push(request);
+            log.iter()
+                .filter(|seen| seen.line.contains(" /token "))
+                .count()
+        };
+        let (status, kind, body) = match path.as_str() {
+            "/token" => {
+                let token = json!({"access_token": format!("token-{count}"), "token_type": "bearer", "expires_in": 3600, "scope": "a b"});
+                ("200 OK", "application/json", token.to_string())
+            }
+            "/refuse" => {
+                let error =
+                    json!({"error": "invalid_client", "error_description": "no such client"});
+                ("401 Unauthorized", "application/json", error.to_string())
+            }
+            "/api" => ("200 OK", "text/plain", credentials),
+            _ => ("404 Not Found", "text/plain", "nothing here".to_owned()),
+        };
+        let mut stream = &stream;
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+fn read_exactly(reader: &mut impl BufRead, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// A body in chunks (RFC 9112 section 7.1), without trailers.
+fn read_chunks(reader: &mut impl BufRead) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut size = String::new();
+        reader.read_line(&mut size).unwrap();
+        let length = usize::from_str_radix(size.trim(), 16).unwrap();
+        body.extend(read_exactly(reader, length));
+        read_exactly(reader, 2);
+        if length == 0 {
+            return body;
+        }
+    }
+}
+
+/// What a browser does with a redirect.
+fn visit(url: &str) -> String {
+    let url = Url::parse(url).unwrap();
+    let host = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let mut stream = TcpStream::connect(&host).unwrap();
+    let path = &url[url::Position::BeforePath..];
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn parameter(url: &Url, name: &str) -> String {
+    let found = url.query_pairs().find(|(other, _)| other == name);
+    found.map(|(_, value)| value.into_owned()).unwrap()
+}
+
+fn callback(authorization_url: &str, code: &str) -> String {
+    let url = Url::parse(authorization_url).unwrap();
+    let mut callback = Url::parse(&parameter(&url, "redirect_uri")).unwrap();
+    callback
+        .query_pairs_mut()
+        .append_pair("code", code)
+        .append_pair("state", &parameter(&url, "state"));
+    callback.into()
+}
+
+#[test]
+fn create_tells_every_problem_at_once_and_writes_nothing() {
+    let cli = Cli::new();
+    let config =
+        json!({"cient_id": "x", "timeout": "soon", "token_endpoint": "http://far.example/token"});
+    let ran = cli
+        .run_with_input(
+            &["create", "shop", "--config", "-", "--json"],
+            &config.to_string(),
+        )
+        .failed_with(3);
+    let error = ran.error();
+    assert_eq!(error["kind"], "not_configured");
+    let fields: Vec<&str> = error["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| problem["field"].as_str().unwrap())
+        .collect();
+    for field in [
+        "cient_id",
+        "timeout",
+        "client_id",
+        "token_endpoint",
+        "authorization_endpoint",
+    ] {
+        assert!(fields.contains(&field), "{field} is not among {fields:?}");
+    }
+    assert!(error["problems"][0]["mend"].is_string());
+    assert!(!cli.file("shop.json").exists());
+}
+
+#[test]
+fn create_says_what_to_do_next() {
+    let cli = Cli::new();
+    let created = cli
+        .run(&[
+            "create",
+            "shop",
+            "--issuer",
+            "https://as.example",
+            "--client-id",
+            "abc",
+            "--json",
+        ])
+        .succeeded();
+    assert_eq!(created.json()["next"], "tokenwell authorize shop");
+
+    let created = cli
+        .run_with_input(
+            &[
+                "create",
+                "job",
+                "--grant-type",
+                "client_credentials",
+                "--token-endpoint",
+                "https://as.example/token",
+                "--client-id",
+                "abc",
+                "--client-secret",
+                "-",
+            ],
+            "very-secret\n",
+        )
+        .succeeded();
+    assert!(
+        created.stdout.contains("Next: tokenwell token job"),
+        "{created:?}"
+    );
+    assert!(!created.stdout.contains("very-secret"), "{created:?}");
+}
+
+#[test]
+fn create_does_not_replace_a_config_unless_forced() {
+    let cli = Cli::new();
+    let create = [
+        "create",
+        "shop",
+        "--issuer",
+        "https://as.example",
+        "--client-id",
+        "first",
+    ];
+    cli.run(&create).succeeded();
+    cli.run(&[
+        "create",
+        "shop",
+        "--issuer",
+        "https://as.example",
+        "--client-id",
+        "second",
+    ])
+    .failed_with(2);
+    assert_eq!(
+        cli.run(&["show", "shop", "--json"]).succeeded().json()["client_id"],
+        "first"
+    );
+    cli.run(&[
+        "create",
+        "shop",
+        "--issuer",
+        "https://as.example",
+        "--client-id",
+        "second",
+        "--force",
+    ])
+    .succeeded();
+    assert_eq!(
+        cli.run(&["show", "shop", "--json"]).succeeded().json()["client_id"],
+        "second"
+    );
+}
+
+#[test]
+fn show_hides_the_secret() {
+    let cli = Cli::new();
+    cli.config("job", &Server::start().client_credentials());
+    for arguments in [&["show", "job"][..], &["show", "job", "--json"]] {
+        let shown = cli.run(arguments).succeeded();
+        assert!(!shown.stdout.contains("very-secret"), "{shown:?}");
+        assert_eq!(shown.json()["client_secret"], "***");
+    }
+}
+
+#[test]
+fn check_lists_problems_and_exits_with_3_where_the_config_cannot_work() {
+    let cli = Cli::new();
+    cli.config("shop", &json!({"issuer": "https://as.example"}));
+    let checked = cli.run(&["check", "shop", "--json"]).failed_with(3).json();
+    assert_eq!(checked["ok"], false);
+    assert_eq!(checked["problems"][0]["field"], "client_id");
+
+    let checked = cli
+        .run(&["check", "shop", "--json", "--set", "client_id=4711"])
+        .succeeded()
+        .json();
+    assert_eq!(checked["ok"], true);
+}
+
+#[test]
+fn an_unknown_connection_is_exit_code_3() {
+    let cli = Cli::new();
+    for command in [
+        "show",
+        "check",
+        "status",
+        "token",
+        "refresh",
+        "history",
+        "callback-url",
+    ] {
+        let error = cli
+            .run(&[command, "nothing", "--json"])
+            .failed_with(3)
+            .error();
+        assert_eq!(error["kind"], "not_configured", "{command}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_json_where_asked_for() {
+    let cli = Cli::new();
+    for arguments in [
+        &["token"][..],
+        &["token", "../x"],
+        &["nonsense"],
+        &["create", "a", "--tmeout", "1"],
+    ] {
+        cli.run(arguments).failed_with(2);
+        let with_json: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        assert_eq!(cli.run(&with_json).failed_with(2).error()["kind"], "usage");
+    }
+}
+
+#[test]
+fn token_prints_nothing_but_the_token() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let ran = cli.run(&["token", "job"]).succeeded();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.as_str()),
+        ("token-1\n", "")
+    );
+}
+
+#[test]
+fn token_takes_each_of_its_forms_from_one_stored_token() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    assert_eq!(
+        cli.run(&["token", "job", "--header"]).succeeded().stdout,
+        "Authorization: Bearer token-1\n"
+    );
+    let token = cli.run(&["token", "job", "--json"]).succeeded().json();
+    assert_eq!(token["access_token"], "token-1");
+    assert_eq!(token["scope"], "a b");
+    assert!(token["expires_at"].is_u64(), "{token}");
+    assert!(token["refreshable"].is_boolean(), "{token}");
+    let response = cli.run(&["token", "job", "--response"]).succeeded().json();
+    assert_eq!(response["expires_in"], 3600);
+    assert_eq!(server.received("/token").len(), 1);
+}
+
+#[test]
+fn a_rejected_token_is_taken_from_standard_input_and_replaced() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    let renewed = cli
+        .run_with_input(&["token", "job", "--rejected", "-"], "token-1\n")
+        .succeeded();
+    assert_eq!(renewed.stdout, "token-2\n");
+    let again = cli
+        .run_with_input(&["token", "job", "--rejected", "-"], "token-1\n")
+        .succeeded();
+    assert_eq!(again.stdout, "token-2\n", "it has been replaced already");
+}
+
+#[test]
+fn status_tells_the_state_before_and_after_the_first_token() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    cli.config("job", &server.client_credentials());
+    cli.config("lost", &json!({"issuer": "https://as.example"}));
+    cli.run(&["token", "job"]).succeeded();
+
+    let all = cli.run(&["status", "--json"]).succeeded().json();
+    let states: Vec<(&str, &str)> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|status| {
+            (
+                status["name"].as_str().unwrap(),
+                status["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("app", "not_authorized"),
+            ("job", "authorized"),
+            ("lost", "not_configured")
+        ]
+    );
+    let one = cli.run(&["status", "job"]).succeeded();
+    assert!(
+        one.stdout.starts_with("job: authorized\n  expires "),
+        "{one:?}"
+    );
+    let next = cli.run(&["status", "app"]).succeeded();
+    assert!(next.stdout.contains("tokenwell authorize app"), "{next:?}");
+}
+
+#[test]
+fn list_shows_every_connection_even_beside_a_broken_one() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    std::fs::write(cli.file("broken.json"), "{").unwrap();
+    let rows = cli.run(&["list", "--json"]).succeeded().json();
+    assert_eq!(rows[0]["name"], "broken");
+    assert_eq!(rows[0]["error"]["kind"], "not_configured");
+    assert_eq!(rows[1]["name"], "job");
+    assert_eq!(rows[1]["server"], server.address);
+}
+
+#[test]
+fn the_tokens_of_a_profile_are_kept_apart() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.config("job.dev", &json!({"client_id": "job-dev"}));
+    assert_eq!(cli.run(&["token", "job"]).succeeded().stdout, "token-1\n");
+    assert_eq!(
+        cli.run(&["--profile", "dev", "token", "job"])
+            .succeeded()
+            .stdout,
+        "token-2\n"
+    );
+    assert_eq!(cli.run(&["token", "job"]).succeeded().stdout, "token-1\n");
+    assert!(cli.file("job.dev.tokens").exists());
+    cli.run(&["--profile", "dve", "token", "job"])
+        .failed_with(3);
+}
+
+#[test]
+fn request_sends_the_token_and_prints_the_body() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let url = server.url("/api");
+    assert_eq!(
+        cli.run(&["request", "job", &url]).succeeded().stdout,
+        "Bearer token-1"
+    );
+
+    let whole = cli.run(&["request", "job", "-i", &url]).succeeded().stdout;
+    assert!(whole.starts_with("HTTP/1.1 200 OK\r\n"), "{whole}");
+    cli.run(&["request", "job", "-d", "a=b", &url]).succeeded();
+    let posted = server.received("/api").pop().unwrap();
+    assert_eq!(
+        (posted.line.as_str(), posted.body.as_str()),
+        ("POST /api HTTP/1.1", "a=b")
+    );
+}
+
+#[test]
+fn any_answer_is_a_success_unless_fail_is_given() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let url = server.url("/missing");
+    assert_eq!(
+        cli.run(&["request", "job", &url]).succeeded().stdout,
+        "nothing here"
+    );
+    let failed = cli
+        .run(&["request", "job", "--fail", &url, "--json"])
+        .failed_with(5);
+    assert_eq!(failed.json()["status"], 404);
+    assert_eq!(failed.error()["kind"], "http_status");
+}
+
+#[test]
+fn a_token_is_not_sent_in_the_clear_to_another_machine() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let ran = cli
+        .run(&["request", "job", "http://192.0.2.1/", "--json"])
+        .failed_with(8);
+    assert_eq!(ran.error()["kind"], "forbidden");
+}
+
+#[test]
+fn a_refusal_is_exit_code_5_with_the_servers_words() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let endpoint = format!("token_endpoint={}", server.url("/refuse"));
+    let error = cli
+        .run(&["token", "job", "--json", "--set", &endpoint])
+        .failed_with(5)
+        .error();
+    assert_eq!(error["kind"], "refused");
+    assert_eq!(error["code"], "invalid_client");
+    assert_eq!(error["description"], "no such client");
+    assert_eq!(error["http_status"], 401);
+    assert!(
+        error["mend"].as_str().unwrap().contains("client_secret"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_exit_code_6() {
+    let cli = Cli::new();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let config = json!({
+        "grant_type": "client_credentials",
+        "token_endpoint": format!("http://{free}/token"),
+        "client_id": "job",
+        "client_secret": "very-secret",
+    });
+    cli.config("job", &config);
+    assert_eq!(
+        cli.run(&["token", "job", "--json"]).failed_with(6).error()["kind"],
+        "unavailable"
+    );
+}
+
+#[test]
+fn damaged_tokens_are_exit_code_7_and_are_left_as_they_are() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    std::fs::write(cli.file("job.tokens"), "damaged").unwrap();
+    assert_eq!(
+        cli.run(&["token", "job", "--json"]).failed_with(7).error()["kind"],
+        "storage"
+    );
+    assert_eq!(
+        std::fs::read_to_string(cli.file("job.tokens")).unwrap(),
+        "damaged"
+    );
+}
+
+#[test]
+fn a_connection_that_needs_its_user_is_exit_code_4() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let error = cli.run(&["token", "app", "--json"]).failed_with(4).error();
+    assert_eq!(error["kind"], "not_authorized");
+    assert_eq!(error["mend"], "Run `tokenwell authorize app`.");
+}
+
+#[test]
+fn refresh_and_clear_tell_what_they_did_and_history_remembers() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    let refreshed = cli.run(&["refresh", "job"]).succeeded();
+    assert!(!refreshed.stdout.contains("token-2"), "{refreshed:?}");
+    assert_eq!(cli.run(&["token", "job"]).succeeded().stdout, "token-2\n");
+    let events = cli.run(&["history", "job", "--json"]).succeeded().json();
+    let kinds: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["kind"].as_str())
+        .collect();
+    assert!(kinds.contains(&"renewed"), "{kinds:?}");
+
+    cli.run(&["clear", "job"]).succeeded();
+    assert_eq!(
+        cli.run(&["status", "job", "--json"]).succeeded().json()["state"],
+        "not_authorized"
+    );
+    assert!(cli.file("job.json").exists());
+}
+
+#[test]
+fn delete_removes_config_profiles_and_tokens_when_told_to() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.config("job.dev", &json!({}));
+    cli.run(&["token", "job"]).succeeded();
+    cli.run(&["--profile", "dev", "token", "job"]).succeeded();
+
+    cli.run(&["delete", "job"]).failed_with(2);
+    assert!(
+        cli.file("job.json").exists(),
+        "without a terminal to ask on, --yes is needed"
+    );
+    cli.run(&["delete", "job", "--yes"]).succeeded();
+    for file in ["job.json", "job.tokens", "job.dev.json", "job.dev.tokens"] {
+        assert!(!cli.file(file).exists(), "{file}");
+    }
+    assert_eq!(cli.run(&["list", "--json"]).succeeded().json(), json!([]));
+}
+
+#[test]
+fn delete_works_where_neither_config_nor_tokens_can_be_read() {
+    let cli = Cli::new();
+    std::fs::write(cli.file("job.json"), "{").unwrap();
+    std::fs::write(cli.file("job.tokens"), "damaged").unwrap();
+    cli.run(&["delete", "job", "--yes"]).succeeded();
+    assert!(!cli.file("job.json").exists());
+    assert!(!cli.file("job.tokens").exists());
+}
+
+#[test]
+fn callback_url_prints_the_uri_alone_on_standard_output() {
+    let cli = Cli::new();
+    cli.config("shop", &json!({}));
+    let ran = cli.run(&["callback-url", "shop"]).succeeded();
+    assert_eq!(ran.stdout, "http://127.0.0.1/oauth2\n");
+    assert!(ran.stderr.contains("RFC 8252"), "{ran:?}");
+    let set = [
+        "callback-url",
+        "shop",
+        "--json",
+        "--set",
+        "redirect_uri=https://app.example/cb",
+    ];
+    assert_eq!(
+        cli.run(&set).succeeded().json()["redirect_uri"],
+        "https://app.example/cb"
+    );
+}
+
+#[test]
+fn authorize_without_a_browser_prints_the_url_first_and_the_status_last() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let mut child = cli
+        .command(&["authorize", "app", "--no-browser", "--json"])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let url = first["authorization_url"].as_str().unwrap();
+    assert!(url.starts_with(&server.url("/authorize?")), "{url}");
+    assert_eq!(
+        first["redirect_uri"],
+        parameter(&Url::parse(url).unwrap(), "redirect_uri")
+    );
+
+    let page = visit(&callback(url, "the-code"));
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let mut last = String::new();
+    stdout.read_to_string(&mut last).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let status: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(status["state"], "authorized");
+    assert!(server.received("/token")[0].body.contains("code=the-code"));
+    assert_eq!(cli.run(&["token", "app"]).succeeded().stdout, "token-1\n");
+}
+
+#[test]
+fn what_one_process_began_another_completes() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let elsewhere = "redirect_uri=https://app.example/cb";
+    let begun = cli
+        .run(&[
+            "authorize",
+            "app",
+            "--no-browser",
+            "--json",
+            "--set",
+            elsewhere,
+        ])
+        .succeeded()
+        .json();
+    let callback = callback(begun["authorization_url"].as_str().unwrap(), "the-code");
+    assert!(
+        callback.starts_with("https://app.example/cb?"),
+        "{callback}"
+    );
+
+    let forged = callback.replace("state=", "state=x");
+    let refused = cli
+        .run(&["complete", "app", &forged, "--json", "--set", elsewhere])
+        .failed_with(5);
+    assert_eq!(refused.error()["kind"], "protocol_violation");
+    let completed = cli
+        .run_with_input(
+            &["complete", "app", "-", "--json", "--set", elsewhere],
+            &callback,
+        )
+        .succeeded();
+    assert_eq!(completed.json()["state"], "authorized");
+    cli.run(&["complete", "app", &callback, "--set", elsewhere])
+        .failed_with(5);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_wait_for_the_user_cleanly() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let mut child = cli
+        .command(&["authorize", "app", "--no-browser"])
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut url)
+        .unwrap();
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let ran = Ran::from(child.wait_with_output().unwrap()).failed_with(130);
+    assert!(ran.stderr.contains("interrupted"), "{ran:?}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_panic() {
+    let cli = Cli::new();
+    let mut child = cli.command(&["completions", "bash"]).spawn().unwrap();
+    drop(child.stdout.take());
+    Ran::from(child.wait_with_output().unwrap()).succeeded();
+}
+
+#[test]
+fn what_is_not_for_a_terminal_has_no_colours() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    for arguments in [
+        &["list"][..],
+        &["status"],
+        &["check", "job"],
+        &["token", "none"],
+    ] {
+        let ran = cli.run(arguments);
+        assert!(
+            !ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
+fn no_output_but_the_token_commands_tells_a_secret() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    for command in [
+        "list",
+        "show",
+        "check",
+        "status",
+        "refresh",
+        "history",
+        "callback-url",
+        "revoke",
+        "clear",
+    ] {
+        for form in [None, Some("--json")] {
+            let arguments: Vec<&str> = [command]
+                .into_iter()
+                .chain((command != "list").then_some("job"))
+                .chain(form)
+                .collect();
+            let ran = cli.run(&arguments);
+            for secret in ["very-secret", "token-"] {
+                assert!(
+                    !ran.stdout.contains(secret) && !ran.stderr.contains(secret),
+                    "{arguments:?}: {ran:?}"
+                );
+            }
+        }
+    }
+}

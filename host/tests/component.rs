@@ -1,0 +1,433 @@
+//! The component in the reference host, against an authorization server and a
+//! resource server on the loopback interface. Without a component in the build
+//! there is nothing to test, and every test fails saying so.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokenwell::{
+    Config, Connection, ConnectionState, Error, Grant, Host, MemoryStore, Secret, TlsMode,
+    TokenOptions, TokenStore,
+};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// An authorization server for the client credentials grant, and a resource
+/// that takes only the latest token.
+struct Server {
+    address: String,
+    tokens: Arc<AtomicUsize>,
+    requested: Arc<Notify>,
+}
+
+/// How the token endpoint behaves.
+#[derive(Clone, Copy)]
+enum TokenEndpoint {
+    Grants,
+    Refuses,
+    NeverAnswers,
+}
+
+impl Server {
+    async fn start(endpoint: TokenEndpoint) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self {
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            tokens: Arc::default(),
+            requested: Arc::default(),
+        };
+        let (tokens, requested) = (Arc::clone(&server.tokens), Arc::clone(&server.requested));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tokens, requested) = (Arc::clone(&tokens), Arc::clone(&requested));
+                let service = service_fn(move |request| {
+                    answer(
+                        request,
+                        endpoint,
+                        Arc::clone(&tokens),
+                        Arc::clone(&requested),
+                    )
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        server
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            grant: Grant::ClientCredentials,
+            client_id: Some("platform".to_owned()),
+            client_secret: Some(Secret::Literal("hunter2".to_owned())),
+            token_endpoint: Some(format!("{}/token", self.address)),
+            ..Config::default()
+        }
+    }
+
+    fn issued(&self) -> usize {
+        self.tokens.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    endpoint: TokenEndpoint,
+    tokens: Arc<AtomicUsize>,
+    requested: Arc<Notify>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let _ = body.collect().await;
+    let authorization = parts.headers.get("authorization");
+    let authorization = authorization
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let respond = |status, body: String| {
+        Response::builder()
+            .status(status)
+            .header("content-type", "application/json")
+            .header(
+                "www-authenticate",
+                "Bearer realm=\"r\", error=\"invalid_token\"",
+            )
+            .body(Full::new(Bytes::from(body)))
+            .unwrap()
+    };
+    Ok(match (parts.uri.path(), endpoint) {
+        ("/token", TokenEndpoint::NeverAnswers) => {
+            requested.notify_one();
+            std::future::pending().await
+        }
+        ("/token", TokenEndpoint::Refuses) => respond(
+            401,
+            r#"{"error":"invalid_client","error_description":"who are you"}"#.to_owned(),
+        ),
+        // The Basic credentials of platform:hunter2.
+        ("/token", TokenEndpoint::Grants) if authorization == "Basic cGxhdGZvcm06aHVudGVyMg==" => {
+            let number = tokens.fetch_add(1, Ordering::SeqCst) + 1;
+            respond(
+                200,
+                format!(
+                    r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#
+                ),
+            )
+        }
+        ("/elsewhere", _) => {
+            let mut response = respond(302, String::new());
+            response
+                .headers_mut()
+                .insert("location", "/resource".parse().unwrap());
+            response
+        }
+        ("/resource", _) => {
+            let latest = format!("Bearer token-{}", tokens.load(Ordering::SeqCst));
+            respond(
+                if authorization == latest { 200 } else { 401 },
+                authorization.to_owned(),
+            )
+        }
+        _ => respond(400, String::new()),
+    })
+}
+
+async fn connection() -> (Server, Connection) {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let connection = Host::builder()
+        .build()
+        .unwrap()
+        .connection("crm", server.config());
+    (server, connection)
+}
+
+#[tokio::test]
+async fn a_config_is_read_from_json() {
+    let host = Host::builder().build().unwrap();
+    let config = host
+        .parse_config(
+            r#"{"grant_type": "client_credentials", "client_id": "a",
+                "client_secret": {"ref": "env:SECRET"}, "token_endpoint": "https://as.example/t"}"#,
+        )
+        .await
+        .unwrap();
+    assert_eq!(config.grant, Grant::ClientCredentials);
+    assert_eq!(
+        config.client_secret,
+        Some(Secret::Reference("env:SECRET".to_owned()))
+    );
+    let json = host.format_config(&config).await.unwrap();
+    assert_eq!(host.parse_config(&json).await.unwrap(), config);
+}
+
+#[tokio::test]
+async fn the_default_config_is_that_of_an_empty_document() {
+    let host = Host::builder().build().unwrap();
+    assert_eq!(host.parse_config("{}").await.unwrap(), Config::default());
+}
+
+#[tokio::test]
+async fn a_config_that_cannot_be_read_is_an_error_with_its_problems() {
+    let host = Host::builder().build().unwrap();
+    match host
+        .parse_config(r#"{"clinet_id": "a", "timeout": "long"}"#)
+        .await
+    {
+        Err(Error::NotConfigured(problems)) => {
+            let fields: Vec<_> = problems.iter().map(|p| p.field.as_str()).collect();
+            assert!(
+                fields.contains(&"clinet_id") && fields.contains(&"timeout"),
+                "{fields:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_empty_config_is_not_configured() {
+    let host = Host::builder().build().unwrap();
+    let status = host
+        .connection("crm", Config::default())
+        .status()
+        .await
+        .unwrap();
+    assert!(
+        matches!(status.state, ConnectionState::NotConfigured(_)),
+        "{status:?}"
+    );
+}
+
+#[tokio::test]
+async fn client_credentials_give_a_token_and_then_the_same_one() {
+    let (server, connection) = connection().await;
+    let first = connection.token(TokenOptions::default()).await.unwrap();
+    let second = connection.token(TokenOptions::default()).await.unwrap();
+    assert_eq!(first.access_token, "token-1");
+    assert_eq!(second, first);
+    assert_eq!(server.issued(), 1);
+    let status = connection.status().await.unwrap();
+    assert_eq!(status.state, ConnectionState::Authorized);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_callers_cause_one_token_request() {
+    let (server, connection) = connection().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let connection = connection.clone();
+        callers.spawn(async move { connection.token(TokenOptions::default()).await.unwrap() });
+    }
+    for token in callers.join_all().await {
+        assert_eq!(token.access_token, "token-1");
+    }
+    assert_eq!(server.issued(), 1);
+}
+
+#[tokio::test]
+async fn two_hosts_on_one_directory_share_the_token() {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let directory = TempDir::new().unwrap();
+    let dir = directory.path();
+    for _ in 0..2 {
+        let host = Host::in_directory(dir).build().unwrap();
+        let connection = host.connection("crm", server.config());
+        let token = connection.token(TokenOptions::default()).await.unwrap();
+        assert_eq!(token.access_token, "token-1");
+    }
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let content = std::fs::read_to_string(&path).unwrap();
+            assert!(!content.contains("token-1"), "{}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_the_server_said() {
+    let server = Server::start(TokenEndpoint::Refuses).await;
+    let host = Host::builder().build().unwrap();
+    let connection = host.connection("crm", server.config());
+    match connection.token(TokenOptions::default()).await {
+        Err(Error::Refused(said)) => {
+            assert_eq!(said.code, "invalid_client");
+            assert_eq!(said.http_status, Some(401));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_at_the_token_endpoint_is_unavailable() {
+    let host = Host::builder().build().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/token", listener.local_addr().unwrap());
+    drop(listener);
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let config = Config {
+        token_endpoint: Some(endpoint),
+        ..server.config()
+    };
+    let token = host
+        .connection("crm", config)
+        .token(TokenOptions::default())
+        .await;
+    assert!(matches!(token, Err(Error::Unavailable(_))), "{token:?}");
+}
+
+#[tokio::test]
+async fn tls_that_is_not_verified_is_refused_before_anything_is_sent() {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let host = Host::builder().build().unwrap();
+    for tls in [TlsMode::Trust, TlsMode::Off] {
+        let config = Config {
+            tls,
+            ..server.config()
+        };
+        let token = host
+            .connection("crm", config)
+            .token(TokenOptions::default())
+            .await;
+        assert!(matches!(token, Err(Error::Unsupported(_))), "{token:?}");
+    }
+    assert_eq!(server.issued(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_gives_its_lease_back() {
+    let server = Server::start(TokenEndpoint::NeverAnswers).await;
+    let store = MemoryStore::new();
+    let host = Host::builder()
+        .store(store.clone())
+        .secrets(tokenwell::LocalSecrets::in_memory())
+        .build()
+        .unwrap();
+    let connection = host.connection("crm", server.config());
+    let ttl = Duration::from_secs(60);
+    {
+        let call = connection.token(TokenOptions::default());
+        tokio::pin!(call);
+        tokio::select! {
+            result = &mut call => panic!("{result:?}"),
+            () = server.requested.notified() => {}
+        }
+        let held = store
+            .acquire_lease("crm.tokens", ttl, Duration::ZERO)
+            .await
+            .unwrap();
+        assert!(held.is_none(), "the renewal holds no lease");
+    }
+    let free = store
+        .acquire_lease("crm.tokens", ttl, Duration::ZERO)
+        .await
+        .unwrap();
+    assert!(free.is_some());
+}
+
+#[tokio::test]
+async fn a_request_is_sent_with_the_token() {
+    let (server, connection) = connection().await;
+    let request = Request::get(format!("{}/resource", server.address)).body(Bytes::new());
+    let response = connection.send(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.body(), "Bearer token-1");
+}
+
+#[tokio::test]
+async fn a_token_that_the_resource_refuses_is_renewed_once() {
+    let (server, connection) = connection().await;
+    connection.token(TokenOptions::default()).await.unwrap();
+    // The resource now takes only a token that is yet to be issued.
+    let other = Host::builder()
+        .build()
+        .unwrap()
+        .connection("erp", server.config());
+    other.token(TokenOptions::default()).await.unwrap();
+
+    let request = Request::get(format!("{}/resource", server.address)).body(Bytes::new());
+    let response = connection.send(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.body(), "Bearer token-3");
+    assert_eq!(server.issued(), 3);
+}
+
+#[tokio::test]
+async fn a_request_in_the_clear_to_another_machine_is_forbidden() {
+    let (_server, connection) = connection().await;
+    let request = Request::get("http://192.0.2.1/")
+        .body(Bytes::new())
+        .unwrap();
+    let response = connection.send(request).await;
+    assert!(matches!(response, Err(Error::Forbidden(_))), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_of_a_resource_is_handed_back() {
+    let (server, connection) = connection().await;
+    let request = Request::get(format!("{}/elsewhere", server.address)).body(Bytes::new());
+    assert_eq!(
+        connection.send(request.unwrap()).await.unwrap().status(),
+        302
+    );
+}
+
+#[tokio::test]
+async fn without_a_user_agent_nobody_can_be_asked() {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let config = Config {
+        grant: Grant::AuthorizationCode,
+        authorization_endpoint: Some(format!("{}/authorize", server.address)),
+        ..server.config()
+    };
+    let connection = Host::builder().build().unwrap().connection("crm", config);
+    let status = connection
+        .authorize(tokenwell::AuthorizeOptions::default())
+        .await;
+    assert!(matches!(status, Err(Error::Forbidden(_))), "{status:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_a_key_is_refused() {
+    let host = Host::builder().build().unwrap();
+    assert!(
+        host.connection("../crm", Config::default())
+            .status()
+            .await
+            .is_err()
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let config = Config {
+        client_secret: Some(Secret::Literal("hunter2".to_owned())),
+        token_headers: vec![tokenwell::Parameter {
+            name: "X-Key".to_owned(),
+            value: "hunter2".to_owned(),
+        }],
+        ..Config::default()
+    };
+    let shown = format!("{config:?}");
+    assert!(shown.contains("X-Key"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_damaged_component_does_not_build() {
+    let host = Host::builder().component(b"\0asm junk".to_vec()).build();
+    assert!(matches!(host, Err(tokenwell::BuildError::Component(_))));
+}
+
+#[test]
+fn a_store_without_secrets_does_not_build() {
+    let host = Host::builder().store(MemoryStore::new()).build();
+    assert!(matches!(host, Err(tokenwell::BuildError::NoSecrets)));
+}

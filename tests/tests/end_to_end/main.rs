@@ -1,0 +1,11 @@
+//! From the command line through the component to an authorization server and
+//! back: the real one, and one that answers as the test dictates.
+
+mod authorization;
+mod bad_callback;
+mod bad_config;
+mod bad_response;
+mod concurrency;
+mod machine;
+mod secrecy;
+mod support;

@@ -1,0 +1,560 @@
+//! Builds the components: compiles the guest once for each world, encodes
+//! the module as a component, and writes it where the host embeds it from.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest as _, Sha256};
+use wasm_encoder::{ComponentSectionId, Encode as _, RawSection, Section as _};
+use wasmparser::{Encoding, KnownCustom, Name, Parser, Payload, Validator};
+
+use crate::run::{Ui, artifacts};
+use crate::toolchain::{self, Origin, Plan, TARGET, Toolchain};
+
+/// The package of the guest.
+const PACKAGE: &str = "tokenwell-connection";
+
+/// What the components are made of, from the workspace's folder.
+const INPUTS: [&str; 5] = [
+    "guest",
+    "wit",
+    "Cargo.toml",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+];
+
+/// How many rows the table of sizes has for crates.
+const CRATES_SHOWN: usize = 10;
+
+/// Whose the functions are whose symbols name no crate: the exported ones,
+/// with what is inlined into them, and the few of the C library.
+const EXPORTS: &str = "the exported functions";
+
+/// The profile in Cargo.toml for the guest.
+const PROFILE: &str = "component";
+
+/// What a standard library built from source allows besides: an
+/// implementation that favours size, and a panic that is a trap and nothing
+/// else, so that no text of it is compiled in.
+const BUILD_STD_ARGUMENTS: [&str; 2] = [
+    "-Zbuild-std=std,panic_abort",
+    "-Zbuild-std-features=optimize_for_size",
+];
+const BUILD_STD_RUSTFLAGS: [&str; 3] = [
+    "-Zunstable-options",
+    "-Cpanic=immediate-abort",
+    "-Zlocation-detail=none",
+];
+
+/// A world, and the component that targets it.
+struct World {
+    name: &'static str,
+    file: &'static str,
+    features: &'static str,
+}
+
+const WORLDS: [World; 2] = [
+    World {
+        name: "connection",
+        file: "tokenwell.wasm",
+        features: "",
+    },
+    World {
+        name: "interactive-connection",
+        file: "tokenwell-interactive.wasm",
+        features: "interactive",
+    },
+];
+
+/// Builds the components into `target/component`, unless they are there and
+/// nothing they are made of has changed.
+pub fn build(ui: &Ui, root: &Path) -> Result<()> {
+    let folder = root.join("target/component");
+    let plan = toolchain::prepare(ui, root)?;
+    let recipe = Recipe::new(root, &plan)?;
+    let inputs = digest_inputs(root, &recipe)?;
+    let stamp = folder.join("stamp");
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == stamp_text(&inputs, &folder)) {
+        ui.say("The components are up to date:");
+        return report_sizes(ui, &folder);
+    }
+
+    ui.say(&recipe.reason);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut table = None;
+    for world in &WORLDS {
+        let module = compile(ui, root, &recipe, world)?;
+        let component = encode(&module)
+            .with_context(|| format!("cannot make a component of the world {}", world.name))?;
+        write_if_changed(&folder.join(world.file), &component)?;
+        table = Some(space_table(&module, component.len())?);
+    }
+    ui.say("Built:");
+    report_sizes(ui, &folder)?;
+    if let Some(table) = table {
+        ui.say("What takes the space in the last of them:");
+        ui.say(&table);
+    }
+    fs::write(&stamp, stamp_text(&inputs, &folder))
+        .with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// How the guest is compiled on this machine.
+struct Recipe {
+    reason: String,
+    toolchain: Toolchain,
+    arguments: Vec<String>,
+    rustflags: Vec<String>,
+    build_std: bool,
+}
+
+impl Recipe {
+    fn new(root: &Path, plan: &Plan) -> Result<Self> {
+        let (toolchain, build_std) = match plan {
+            Plan::Plain(toolchain) => (toolchain, false),
+            Plan::BuildStd(toolchain) => (toolchain, true),
+            Plan::InstallPackages | Plan::Stop => {
+                return Err(anyhow!("no toolchain compiles for {TARGET}"));
+            }
+        };
+        let owner = match toolchain.origin {
+            Origin::Pinned => "the pinned Rust",
+            Origin::System => "the system's Rust",
+        };
+        let library = if build_std {
+            "the standard library from its source, as the target is not installed"
+        } else {
+            "the installed target"
+        };
+        let mut arguments: Vec<String> =
+            ["build", "--package", PACKAGE, "--lib", "--target", TARGET]
+                .map(String::from)
+                .into();
+        arguments.extend(["--profile".into(), PROFILE.into()]);
+        // A folder of their own, so that no other cargo waits for this one
+        // and two compilers do not undo each other's work.
+        arguments.push("--target-dir".into());
+        arguments.push(path_text(&root.join("target/guest"))?);
+        arguments.push("--message-format=json-render-diagnostics".into());
+        // The folders of this machine are nobody's business and would make
+        // every machine's component another.
+        let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let cargo_home = cargo_home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+        let mut rustflags = vec![format!("--remap-path-prefix={}=", path_text(root)?)];
+        if let Some(home) = cargo_home {
+            rustflags.push(format!("--remap-path-prefix={}=cargo", path_text(&home)?));
+        }
+        if build_std {
+            arguments.extend(BUILD_STD_ARGUMENTS.map(String::from));
+            rustflags.extend(BUILD_STD_RUSTFLAGS.map(String::from));
+        }
+        Ok(Self {
+            reason: format!(
+                "The components are compiled by {owner}, {}, with {library}.",
+                toolchain.version
+            ),
+            toolchain: toolchain.clone(),
+            arguments,
+            rustflags,
+            build_std,
+        })
+    }
+
+    fn command(&self, root: &Path) -> Command {
+        let mut command = Command::new(&self.toolchain.cargo);
+        if self.toolchain.origin == Origin::System {
+            toolchain::leave_rustup(&mut command);
+            command.env("RUSTC", &self.toolchain.rustc);
+        }
+        command
+            .current_dir(root)
+            .args(&self.arguments)
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags.join("\x1f"))
+            // The names tell what takes the space; the component is stripped
+            // of them after.
+            .env("CARGO_PROFILE_COMPONENT_STRIP", "false")
+            .env("CARGO_TERM_COLOR", "never");
+        if self.build_std {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        command
+    }
+}
+
+/// Compiles the guest for one world; gives the core module.
+fn compile(ui: &Ui, root: &Path, recipe: &Recipe, world: &World) -> Result<Vec<u8>> {
+    // Both worlds' modules have one name, and cargo could take the one for
+    // the other where it thinks that nothing has changed.
+    let output = root.join("target/guest").join(TARGET).join(PROFILE);
+    let module_name = format!("{}.wasm", PACKAGE.replace('-', "_"));
+    for stale in [
+        output.join(&module_name),
+        output.join("deps").join(&module_name),
+    ] {
+        let _ = fs::remove_file(stale);
+    }
+    let mut command = recipe.command(root);
+    if !world.features.is_empty() {
+        command.args(["--features", world.features]);
+    }
+    let what = format!("Compiling the component of the world {}", world.name);
+    let finished = ui.run(&what, command)?;
+    let module = artifacts(&finished)
+        .flat_map(|artifact| artifact.filenames)
+        .find(|path| path.file_name().is_some_and(|name| *name == *module_name))
+        .ok_or_else(|| anyhow!("cargo built no {module_name}"))?;
+    fs::read(&module).with_context(|| format!("cannot read {}", module.display()))
+}
+
+/// Makes a component of a core module: small, and valid.
+fn encode(module: &[u8]) -> Result<Vec<u8>> {
+    let component = wit_component::ComponentEncoder::default()
+        .module(module)?
+        .encode()?;
+    let component = strip(&component)?;
+    Validator::new()
+        .validate_all(&component)
+        .context("the component is not valid")?;
+    Ok(component)
+}
+
+/// Takes the custom sections (names, producers) out of a component and of
+/// everything inside it.
+fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
+    let mut output = Vec::new();
+    let mut outer = Vec::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload?;
+        match &payload {
+            Payload::Version { encoding, .. } => output.extend_from_slice(match encoding {
+                Encoding::Component => &wasm_encoder::Component::HEADER,
+                Encoding::Module => &wasm_encoder::Module::HEADER,
+            }),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                outer.push(std::mem::take(&mut output));
+                continue;
+            }
+            Payload::End(_) => {
+                if let Some(mut parent) = outer.pop() {
+                    let id = if output.starts_with(&wasm_encoder::Component::HEADER) {
+                        ComponentSectionId::Component
+                    } else {
+                        ComponentSectionId::CoreModule
+                    };
+                    parent.push(id.into());
+                    output.encode(&mut parent);
+                    output = parent;
+                }
+                continue;
+            }
+            Payload::CustomSection(_) => continue,
+            _ => {}
+        }
+        if let Some((id, range)) = payload.as_section() {
+            let data = wasm
+                .get(indices(&range)?)
+                .context("a section ends beyond the file")?;
+            RawSection { id, data }.append_to(&mut output);
+        }
+    }
+    Ok(output)
+}
+
+/// Leaves a file alone that has this content already: what is built from it
+/// is then not built again.
+fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(path).is_ok_and(|found| found == content) {
+        return Ok(());
+    }
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, content)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The digest of everything that decides what the components are.
+fn digest_inputs(root: &Path, recipe: &Recipe) -> Result<String> {
+    let mut files = Vec::new();
+    for input in INPUTS {
+        collect_files(&root.join(input), &mut files)?;
+    }
+    files.sort();
+    let mut digest = Sha256::new();
+    let mut add = |part: &[u8]| {
+        // With its length, so that no two lists of parts are one text.
+        digest.update((part.len()).to_le_bytes());
+        digest.update(part);
+    };
+    add(include_bytes!("component.rs"));
+    add(recipe.toolchain.version.as_bytes());
+    for text in recipe.arguments.iter().chain(&recipe.rustflags) {
+        add(text.as_bytes());
+    }
+    for file in files {
+        add(path_text(file.strip_prefix(root).unwrap_or(&file))?.as_bytes());
+        add(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+    }
+    Ok(hex(&digest.finalize()))
+}
+
+/// The files at and below a path, except what tools leave there.
+fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let context = || format!("cannot read {}", path.display());
+    if fs::metadata(path).with_context(context)?.is_file() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in path.read_dir().with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let name = entry.file_name();
+        if name != "target" && !name.as_encoded_bytes().starts_with(b".") {
+            collect_files(&entry.path(), files)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the stamp says when the components in the folder are made of these
+/// inputs and nobody has touched them since.
+fn stamp_text(inputs: &str, folder: &Path) -> String {
+    let mut text = format!("inputs {inputs}\n");
+    for world in &WORLDS {
+        let content = fs::read(folder.join(world.file)).unwrap_or_default();
+        let _ = writeln!(text, "{} {}", world.file, hex(&Sha256::digest(content)));
+    }
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn path_text(path: &Path) -> Result<String> {
+    let text = path.to_str();
+    text.map(str::to_owned)
+        .ok_or_else(|| anyhow!("the path {} is not Unicode", path.display()))
+}
+
+fn report_sizes(ui: &Ui, folder: &Path) -> Result<()> {
+    for world in &WORLDS {
+        let path = folder.join(world.file);
+        let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&content)?;
+        ui.say(&format!(
+            "  {:<44} {:>6.1} KB, {:>6.1} KB with gzip",
+            format!("target/component/{}", world.file),
+            kilobytes(content.len()),
+            kilobytes(gzip.finish()?.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn kilobytes(bytes: usize) -> f64 {
+    bytes as f64 / 1000.0
+}
+
+/// What takes the space of a component of `total` bytes, made of this module
+/// with its names.
+fn space_table(module: &[u8], total: usize) -> Result<String> {
+    let Spaces { crates, data } = spaces(module)?;
+    let mut rows: Vec<(String, usize)> = crates
+        .into_iter()
+        .map(|(name, size)| (format!("code of {name}"), size))
+        .collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let others = rows.split_off(rows.len().min(CRATES_SHOWN));
+    if !others.is_empty() {
+        let size = others.iter().map(|(_, size)| size).sum();
+        rows.push((format!("code of {} others", others.len()), size));
+    }
+    rows.push(("data (texts, tables)".into(), data));
+    let known: usize = rows.iter().map(|(_, size)| size).sum();
+    rows.push((
+        "types, imports, exports, glue".into(),
+        total.saturating_sub(known),
+    ));
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|(name, size)| {
+            let share = kilobytes(*size) / kilobytes(total) * 100.0;
+            format!("  {name:<44} {:>6.1} KB {share:>5.1} %", kilobytes(*size))
+        })
+        .collect();
+    Ok(lines.join("\n"))
+}
+
+/// The bytes of code by crate, and those of data.
+#[derive(Debug, Default, PartialEq)]
+struct Spaces {
+    crates: BTreeMap<String, usize>,
+    data: usize,
+}
+
+fn spaces(module: &[u8]) -> Result<Spaces> {
+    let mut names = BTreeMap::new();
+    let mut bodies = Vec::new();
+    let mut data = 0;
+    let mut imported = 0;
+    for payload in Parser::new(0).parse_all(module) {
+        match payload? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    if matches!(import?.ty, wasmparser::TypeRef::Func(_)) {
+                        imported += 1;
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => bodies.push(indices(&body.range())?.len()),
+            Payload::DataSection(section) => data += indices(&section.range())?.len(),
+            Payload::CustomSection(section) => {
+                let KnownCustom::Name(subsections) = section.as_known() else {
+                    continue;
+                };
+                for subsection in subsections {
+                    let Name::Function(map) = subsection? else {
+                        continue;
+                    };
+                    for naming in map {
+                        let naming = naming?;
+                        names.insert(naming.index, owner(naming.name));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut crates = BTreeMap::new();
+    for (index, size) in (imported..).zip(bodies) {
+        let name = names.get(&index).cloned().unwrap_or_default();
+        *crates.entry(name).or_default() += size;
+    }
+    Ok(Spaces { crates, data })
+}
+
+/// Where in a file that is in memory a range of it is.
+fn indices(range: &Range<u64>) -> Result<Range<usize>> {
+    Ok(usize::try_from(range.start)?..usize::try_from(range.end)?)
+}
+
+/// The crate that a function's symbol belongs to: the first in its path.
+fn owner(symbol: &str) -> String {
+    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+    let before = name.split("::").next().unwrap_or_default();
+    let start = before
+        .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+        .map_or(0, |at| at + 1);
+    match before.get(start..) {
+        Some(name_of_crate) if before.len() < name.len() && !name_of_crate.is_empty() => {
+            name_of_crate.to_owned()
+        }
+        _ => EXPORTS.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A module with one imported function, one of its own with a name, and
+    /// some data.
+    fn module() -> Vec<u8> {
+        let text = r#"(module
+            (import "a" "b" (func))
+            (memory 1)
+            (data (i32.const 0) "hello")
+            (func $_ZN10serde_json5value5parse17h0123456789abcdefE (nop) (nop)))"#;
+        wat::parse_str(text).unwrap()
+    }
+
+    #[test]
+    fn code_is_counted_by_crate_and_data_apart() {
+        let spaces = spaces(&module()).unwrap();
+        assert_eq!(spaces.crates, BTreeMap::from([("serde_json".into(), 4)]));
+        assert!(spaces.data >= 5, "{spaces:?}");
+    }
+
+    #[test]
+    fn the_rows_of_the_table_add_up_to_the_component() {
+        let module = module();
+        let table = space_table(&module, 100_000).unwrap();
+        let sum: f64 = table
+            .lines()
+            .filter_map(|line| line.split_whitespace().rev().nth(3)?.parse::<f64>().ok())
+            .sum();
+        assert!((sum - 100.0).abs() < 0.3, "{table}");
+    }
+
+    #[test]
+    fn a_symbol_belongs_to_the_first_crate_of_its_path() {
+        for (symbol, name) in [
+            (
+                "_ZN10serde_json5value5parse17h0123456789abcdefE",
+                "serde_json",
+            ),
+            (
+                "_ZN55_$LT$core..fmt..Error$u20$as$u20$core..fmt..Display$GT$3fmt17h0123456789abcdefE",
+                "core",
+            ),
+            (
+                "<&mut tokenwell_core::Flow as core::future::Future>::poll",
+                "tokenwell_core",
+            ),
+            ("<u8 as core::fmt::Display>::fmt", "core"),
+        ] {
+            assert_eq!(owner(symbol), name);
+        }
+        assert_eq!(owner("memcpy"), EXPORTS);
+    }
+
+    #[test]
+    fn stripping_takes_custom_sections_out_at_every_depth() {
+        let text = r#"(component
+            (@custom "producers" "outer")
+            (core module (func $named) (@custom "other" "inner"))
+            (component (core module (func $deep))))"#;
+        let component = wat::parse_str(text).unwrap();
+        let stripped = strip(&component).unwrap();
+        Validator::new().validate_all(&stripped).unwrap();
+        let mut modules = 0;
+        for payload in Parser::new(0).parse_all(&stripped) {
+            match payload.unwrap() {
+                Payload::CustomSection(section) => panic!("{} is left", section.name()),
+                Payload::ModuleSection { .. } => modules += 1,
+                _ => {}
+            }
+        }
+        assert_eq!(modules, 2);
+    }
+
+    #[test]
+    fn a_file_that_has_the_content_is_not_written_again() {
+        let path = std::env::temp_dir().join(format!("xtask-write-{}", std::process::id()));
+        write_if_changed(&path, b"one").unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let set = |time| {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let changed = || fs::metadata(&path).unwrap().modified().unwrap();
+        set(old);
+        write_if_changed(&path, b"one").unwrap();
+        assert_eq!(changed(), old);
+        write_if_changed(&path, b"two").unwrap();
+        assert_ne!(changed(), old);
+        fs::remove_file(&path).unwrap();
+    }
+}
