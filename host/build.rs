@@ -1,15 +1,22 @@
 //! Puts the component that `cargo xtask build` makes where the library embeds
-//! it. Without one the library still builds; a host then has to be given one.
+//! it, with its digest and the code compiled of it ahead of time. Without a
+//! component the library still builds; a host then has to be given one.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use sha2::{Digest as _, Sha256};
+
 fn main() {
     println!("cargo::rerun-if-env-changed=TOKENWELL_COMPONENT");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let component = match env::var_os("TOKENWELL_COMPONENT") {
-        Some(path) => PathBuf::from(path),
-        None => target_directory(&out).join("component/tokenwell-interactive.wasm"),
+    let (component, precompiled) = match env::var_os("TOKENWELL_COMPONENT") {
+        Some(path) => (PathBuf::from(path), None),
+        None => {
+            let folder = target_directory(&out).join("component");
+            let precompiled = folder.join("tokenwell-interactive.cwasm");
+            (folder.join("tokenwell-interactive.wasm"), Some(precompiled))
+        }
     };
     println!("cargo::rerun-if-changed={}", component.display());
     let bytes = fs::read(&component).unwrap_or_else(|error| {
@@ -19,7 +26,26 @@ fn main() {
         );
         Vec::new()
     });
-    fs::write(out.join("component.wasm"), bytes).expect("OUT_DIR can be written");
+    let precompiled = precompiled.and_then(|path| {
+        let found = fs::read(&path).ok();
+        // Cargo takes a file that is not there for one that has changed, each
+        // time. Its folder tells when it comes.
+        let watched = match (&found, path.parent()) {
+            (None, Some(folder)) => folder,
+            _ => &path,
+        };
+        println!("cargo::rerun-if-changed={}", watched.display());
+        found
+    });
+    let target = env::var("TARGET").expect("cargo sets TARGET");
+    println!("cargo::rustc-env=TOKENWELL_TARGET={target}");
+    for (name, content) in [
+        ("component.sha256", &Sha256::digest(&bytes)[..]),
+        ("component.wasm", &bytes),
+        ("component.cwasm", precompiled.as_deref().unwrap_or(&[])),
+    ] {
+        fs::write(out.join(name), content).expect("OUT_DIR can be written");
+    }
 }
 
 /// The target directory of this build, which no variable names: OUT_DIR is

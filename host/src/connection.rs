@@ -15,11 +15,11 @@ use crate::contract::bindings::InteractiveConnection;
 use crate::contract::bindings::exports::tokenwell::oauth2::connections::GuestConnection;
 use crate::contract::{
     AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll, Event,
-    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, Status, TlsMode, Token, TokenOptions,
-    Unavailability,
+    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, Status, TlsMode, Token,
+    TokenOptions,
 };
 use crate::engine::State;
-use crate::error::Error;
+use crate::error::{Error, Unavailability};
 use crate::host::Host;
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
@@ -152,9 +152,10 @@ impl Connection {
     pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status, Error> {
         let mut open = self.open_online().await?;
         let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_complete_authorization(store, connection, &redirect)
-            .await??)
+        guest
+            .call_complete_authorization(&mut *store, connection, &redirect)
+            .await??;
+        Ok(guest.call_status(store, connection).await??)
     }
 
     /// Authorizes the connection: opens the listener and the browser, awaits
@@ -164,11 +165,12 @@ impl Connection {
     /// As [`Error`] has them.
     pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
         let mut open = self.open_online().await?;
-        Ok(open
-            .component
+        open.component
             .tokenwell_oauth2_interactive()
             .call_authorize(&mut open.store, open.connection, &options)
-            .await??)
+            .await??;
+        let (guest, store, connection) = open.parts();
+        Ok(guest.call_status(store, connection).await??)
     }
 
     /// Begins a device authorization (RFC 8628 section 3.1).

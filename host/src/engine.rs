@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::contract::bindings::tokenwell::oauth2::{events, secrets, token_store, user_agent};
 use crate::contract::bindings::{InteractiveConnection, InteractiveConnectionPre};
+use crate::embedded;
 use crate::error::BuildError;
 use crate::http_client::GuestHttp;
 use crate::imports::Services;
@@ -35,10 +36,16 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(component: &[u8]) -> Result<Self, BuildError> {
-        let (engine, pre) = compile(component).map_err(|e| BuildError::Component(e.into()))?;
+    /// Of the component in this library, where no other is given.
+    pub(crate) fn new(given: Option<&[u8]>) -> Result<Self, BuildError> {
+        let unfit = |e: wasmtime::Error| BuildError::Component(e.into());
+        let engine = Engine::new(&configuration()).map_err(unfit)?;
+        let component = match given {
+            Some(bytes) => Component::new(&engine, bytes).map_err(unfit)?,
+            None => embedded::component(&engine)?,
+        };
         Ok(Self {
-            pre,
+            pre: link(&component).map_err(unfit)?,
             ticker: Ticker::start(engine),
         })
     }
@@ -75,13 +82,16 @@ impl Runtime {
     }
 }
 
-fn compile(component: &[u8]) -> wasmtime::Result<(Engine, InteractiveConnectionPre<State>)> {
+/// The settings that components are compiled and run with.
+pub(crate) fn configuration() -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
     config.concurrency_support(false).epoch_interruption(true);
-    let engine = Engine::new(&config)?;
-    let component = Component::new(&engine, component)?;
-    let pre = linker(&engine)?.instantiate_pre(&component)?;
-    Ok((engine, InteractiveConnectionPre::new(pre)?))
+    config
+}
+
+fn link(component: &Component) -> wasmtime::Result<InteractiveConnectionPre<State>> {
+    let pre = linker(component.engine())?.instantiate_pre(component)?;
+    InteractiveConnectionPre::new(pre)
 }
 
 /// Everything that a component may import, and nothing else.

@@ -3,8 +3,44 @@
 use std::fmt;
 
 use crate::contract::{
-    Problem, Reauthorization, ServerError, Severity, StorageFailure, Unavailability, Violation,
+    ErrorKind, Problem, ServerError, Severity, StorageFailureKind, UnixSeconds, ViolationKind,
 };
+
+/// Why the user has to authorize again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reauthorization {
+    /// In one sentence.
+    pub reason: String,
+    /// What the server said, where it said something.
+    pub error: Option<ServerError>,
+}
+
+/// A failure that will pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailability {
+    /// What failed, in one sentence.
+    pub cause: String,
+    /// When the next try is due.
+    pub retry_at: Option<UnixSeconds>,
+}
+
+/// A response that the protocol does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule it broke.
+    pub kind: ViolationKind,
+    /// What was found, in one sentence.
+    pub message: String,
+}
+
+/// A failure to keep or read a record. What is stored is untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageFailure {
+    /// What kind.
+    pub kind: StorageFailureKind,
+    /// What happened, in one sentence.
+    pub message: String,
+}
 
 /// Why a connection could not do what was asked: the contract's `error`, and
 /// what only a host can fail at. No text in it contains a secret.
@@ -49,18 +85,40 @@ pub enum Error {
 
 impl From<crate::contract::Error> for Error {
     fn from(error: crate::contract::Error) -> Self {
-        use crate::contract::Error as E;
-        match error {
-            E::NotConfigured(problems) => Error::NotConfigured(problems),
-            E::NotAuthorized(reason) => Error::NotAuthorized(reason),
-            E::ReauthorizationRequired(reason) => Error::ReauthorizationRequired(reason),
-            E::Denied(said) => Error::Denied(said),
-            E::Refused(said) => Error::Refused(said),
-            E::Unavailable(what) => Error::Unavailable(what),
-            E::ProtocolViolation(violation) => Error::ProtocolViolation(violation),
-            E::Storage(failure) => Error::Storage(failure),
-            E::Forbidden(reason) => Error::Forbidden(reason),
-            E::Unsupported(what) => Error::Unsupported(what),
+        let message = error.message;
+        // A component that leaves out what belongs to the kind says less, not
+        // something else.
+        let said = |said: Option<ServerError>, message: String| {
+            said.unwrap_or(ServerError {
+                code: message,
+                description: None,
+                uri: None,
+                http_status: None,
+            })
+        };
+        match error.kind {
+            ErrorKind::NotConfigured => Error::NotConfigured(error.problems),
+            ErrorKind::NotAuthorized => Error::NotAuthorized(message),
+            ErrorKind::ReauthorizationRequired => Error::ReauthorizationRequired(Reauthorization {
+                reason: message,
+                error: error.server_error,
+            }),
+            ErrorKind::Denied => Error::Denied(said(error.server_error, message)),
+            ErrorKind::Refused => Error::Refused(said(error.server_error, message)),
+            ErrorKind::Unavailable => Error::Unavailable(Unavailability {
+                cause: message,
+                retry_at: error.retry_at,
+            }),
+            ErrorKind::ProtocolViolation => Error::ProtocolViolation(Violation {
+                kind: error.violation.unwrap_or(ViolationKind::Response),
+                message,
+            }),
+            ErrorKind::Storage => Error::Storage(StorageFailure {
+                kind: error.storage.unwrap_or(StorageFailureKind::Unavailable),
+                message,
+            }),
+            ErrorKind::Forbidden => Error::Forbidden(message),
+            ErrorKind::Unsupported => Error::Unsupported(message),
         }
     }
 }
@@ -89,9 +147,6 @@ pub enum BuildError {
     /// key that is gone when the process ends.
     #[error("a store was given without secrets: give `HostBuilder::secrets` too")]
     NoSecrets,
-    /// The TLS client could not be set up.
-    #[error("the TLS client cannot be set up: {0}")]
-    Tls(#[source] std::io::Error),
 }
 
 /// Problems in one line, errors first as they come.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-use crate::connection::{Connection, refuse_unsupported_tls};
+use crate::connection::Connection;
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::{Config, Provider, ProviderSummary};
 use crate::engine::{Runtime, State};
@@ -16,9 +16,6 @@ use crate::imports::Services;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
 use crate::user_agent::{NoUser, UserAgent};
-
-/// The component that `cargo xtask build` makes; empty where it has not run.
-static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
 
 /// Runs the component for any number of connections. Cheap to clone; clones
 /// share everything.
@@ -171,7 +168,8 @@ impl HostBuilder {
         self
     }
 
-    /// Compiles the component, which takes a fraction of a second.
+    /// Loads the component; one that is not compiled in this build is compiled
+    /// now, which takes a fraction of a second.
     ///
     /// # Errors
     /// As [`BuildError`] has them.
@@ -181,20 +179,16 @@ impl HostBuilder {
             (None, None) => Box::new(LocalSecrets::in_memory()),
             (None, Some(_)) => return Err(BuildError::NoSecrets),
         };
-        let component = self.component.as_deref().unwrap_or(COMPONENT);
-        if component.is_empty() {
-            return Err(BuildError::NoComponent);
-        }
         let services = Services {
             store: self.store.unwrap_or_else(|| Box::new(MemoryStore::new())),
             secrets,
             events: self.events,
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
-            http: Arc::new(HttpClient::new().map_err(BuildError::Tls)?),
+            http: Arc::new(HttpClient::new()),
         };
         Ok(Host {
             inner: Arc::new(Inner {
-                runtime: Runtime::new(component)?,
+                runtime: Runtime::new(self.component.as_deref())?,
                 services: Arc::new(services),
             }),
         })

@@ -16,13 +16,15 @@ use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 use tokio::time::{self, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -42,25 +44,23 @@ tokio::task_local! {
 
 /// Sends requests over pooled connections.
 pub(crate) struct HttpClient {
-    pooled: Client<TimedConnector, WasiBody>,
+    pooled: Client<Connector, WasiBody>,
 }
 
 impl HttpClient {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config()?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
         let pooled = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(TimedConnector(connector));
-        Ok(Self { pooled })
+            .build(Connector {
+                tcp,
+                tls: Arc::default(),
+            });
+        Self { pooled }
     }
 
     /// Sends a request and returns the response once its head is there; the
@@ -99,12 +99,14 @@ fn tls_config() -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    Ok(match builder.clone().try_with_platform_verifier() {
+    let mut config = match builder.clone().try_with_platform_verifier() {
         Ok(verifying) => verifying.with_no_client_auth(),
         Err(_) => builder
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth(),
-    })
+    };
+    config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+    Ok(config)
 }
 
 /// https anywhere, http to this machine only.
@@ -150,20 +152,38 @@ impl WasiHttpHooks for GuestHttp {
 
 /// Connects within the time that the request allows, TLS included.
 #[derive(Clone)]
-struct TimedConnector(HttpsConnector<HttpConnector>);
+struct Connector {
+    tcp: HttpConnector,
+    /// Set up by the first https request: to read the system's roots takes
+    /// longer than a command that needs no server.
+    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+}
 
-impl Service<Uri> for TimedConnector {
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+impl Connector {
+    async fn connect(mut self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+        if uri.scheme() != Some(&Scheme::HTTPS) {
+            return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
+        }
+        let set_up = || async { spawn_blocking(tls_config).await?.map(Arc::new) };
+        let tls = Arc::clone(self.tls.get_or_try_init(set_up).await?);
+        HttpsConnector::from((self.tcp, tls)).call(uri).await
+    }
+}
+
+impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn StdError + Send + Sync>;
+    type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let limit = CONNECT_TIMEOUT.try_get().unwrap_or(DEFAULT_TIMEOUT);
-        let connecting = self.0.call(uri);
+        let connecting = self.clone().connect(uri);
         Box::pin(async move {
             match time::timeout(limit, connecting).await {
                 Ok(connected) => connected,

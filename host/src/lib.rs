@@ -34,6 +34,7 @@
 
 mod connection;
 mod contract;
+mod embedded;
 mod engine;
 mod error;
 mod events;
@@ -48,16 +49,15 @@ pub mod user_agent;
 pub use connection::Connection;
 pub use contract::{
     AuthorizationOptions, AuthorizeOptions, BasicEncoding, ClientAuthentication, Config,
-    ConnectionState, DeviceAuthorization, DevicePoll, Entry, Error as ConnectionError, Event,
-    FieldOrigin, Grant, JwtBearerGrant, Loaded, Outcome, Parameter, PasswordGrant,
-    PendingAuthorization, Problem, Prompt, Provider, ProviderParameter, ProviderSummary,
-    PushedAuthorization, Reauthorization, Redirect, Renewal, RenewalPolicy, RenewalReason,
-    ResolvedField, ResponseMode, Secret, SecretError, ServerError, Severity, Status,
-    StorageFailure, StorageFailureKind, StoreError, Swapped, TlsMode, Token, TokenExchangeGrant,
-    TokenOptions, Unavailability, UnixSeconds, UserAgentError, ValueOrigin, Violation,
-    ViolationKind,
+    ConnectionState, DeviceAuthorization, DevicePoll, Entry, Error as ConnectionError, ErrorKind,
+    Event, Grant, JwtBearerGrant, Loaded, Outcome, Parameter, PasswordGrant, PendingAuthorization,
+    Problem, Prompt, Provider, ProviderParameter, ProviderSummary, PushedAuthorization, Redirect,
+    Renewal, RenewalPolicy, RenewalReason, ResolvedField, ResponseMode, Secret, SecretError,
+    ServerError, Severity, Status, StorageFailureKind, StoreError, Swapped, TlsMode, Token,
+    TokenExchangeGrant, TokenOptions, UnixSeconds, UserAgentError, ValueOrigin, ViolationKind,
 };
-pub use error::{BuildError, Error};
+pub use embedded::precompile_component;
+pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
 pub use secrets::{LocalSecrets, SealingKey, Secrets};

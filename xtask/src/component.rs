@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use wasm_encoder::{ComponentSectionId, Encode as _, RawSection, Section as _};
 use wasmparser::{Encoding, KnownCustom, Name, Parser, Payload, Validator};
 
+use crate::optimizer::Optimizer;
 use crate::run::{Ui, artifacts};
 use crate::toolchain::{self, Origin, Plan, TARGET, Toolchain};
 
@@ -48,11 +49,17 @@ const BUILD_STD_ARGUMENTS: [&str; 2] = [
     "-Zbuild-std=std,panic_abort",
     "-Zbuild-std-features=optimize_for_size",
 ];
-const BUILD_STD_RUSTFLAGS: [&str; 3] = [
+const BUILD_STD_RUSTFLAGS: [&str; 4] = [
     "-Zunstable-options",
     "-Cpanic=immediate-abort",
     "-Zlocation-detail=none",
+    // No text that anybody reads is made by `Debug` in the guest.
+    "-Zfmt-debug=none",
 ];
+
+/// What every component is compiled with: the small form of SHA-256, of which
+/// little is hashed here.
+const RUSTFLAGS: [&str; 2] = ["--cfg", "sha2_backend_soft=\"compact\""];
 
 /// A world, and the component that targets it.
 struct World {
@@ -80,7 +87,8 @@ pub fn build(ui: &Ui, root: &Path) -> Result<()> {
     let folder = root.join("target/component");
     let plan = toolchain::prepare(ui, root)?;
     let recipe = Recipe::new(root, &plan)?;
-    let inputs = digest_inputs(root, &recipe)?;
+    let optimizer = Optimizer::prepare(ui, root);
+    let inputs = digest_inputs(root, &recipe, &optimizer)?;
     let stamp = folder.join("stamp");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == stamp_text(&inputs, &folder)) {
         ui.say("The components are up to date:");
@@ -92,6 +100,7 @@ pub fn build(ui: &Ui, root: &Path) -> Result<()> {
     let mut table = None;
     for world in &WORLDS {
         let module = compile(ui, root, &recipe, world)?;
+        let module = optimizer.shrink(ui, module, world.name)?;
         let component = encode(&module)
             .with_context(|| format!("cannot make a component of the world {}", world.name))?;
         write_if_changed(&folder.join(world.file), &component)?;
@@ -152,6 +161,7 @@ impl Recipe {
         if let Some(home) = cargo_home {
             rustflags.push(format!("--remap-path-prefix={}=cargo", path_text(&home)?));
         }
+        rustflags.extend(RUSTFLAGS.map(String::from));
         if build_std {
             arguments.extend(BUILD_STD_ARGUMENTS.map(String::from));
             rustflags.extend(BUILD_STD_RUSTFLAGS.map(String::from));
@@ -282,7 +292,7 @@ fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// The digest of everything that decides what the components are.
-fn digest_inputs(root: &Path, recipe: &Recipe) -> Result<String> {
+fn digest_inputs(root: &Path, recipe: &Recipe, optimizer: &Optimizer) -> Result<String> {
     let mut files = Vec::new();
     for input in INPUTS {
         collect_files(&root.join(input), &mut files)?;
@@ -295,6 +305,8 @@ fn digest_inputs(root: &Path, recipe: &Recipe) -> Result<String> {
         digest.update(part);
     };
     add(include_bytes!("component.rs"));
+    add(include_bytes!("optimizer.rs"));
+    add(optimizer.identity().as_bytes());
     add(recipe.toolchain.version.as_bytes());
     for text in recipe.arguments.iter().chain(&recipe.rustflags) {
         add(text.as_bytes());
@@ -334,7 +346,8 @@ fn stamp_text(inputs: &str, folder: &Path) -> String {
     text
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

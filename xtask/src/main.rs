@@ -3,6 +3,8 @@
 //! repeats nothing that is done.
 
 mod component;
+mod optimizer;
+mod precompiled;
 mod run;
 mod setup;
 mod suite;
@@ -140,21 +142,30 @@ fn perform(task: Task, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that is built, in its order: the host embeds the components.
-/// Gives the path of the CLI.
+/// Everything that is built, in its order: the CLI embeds the component, then
+/// the code that it compiled of it itself. Gives the path of the CLI.
 fn build(ui: &Ui, root: &Path) -> Result<PathBuf> {
     component::build(ui, root)?;
-    build_cli(ui, root)
+    let cli = build_cli(
+        ui,
+        root,
+        "Building the command line `tokenwell`, with the component inside it",
+    )?;
+    if precompiled::make(ui, root, Command::new(&cli))? {
+        return build_cli(
+            ui,
+            root,
+            "Building it again, with the compiled component inside it",
+        );
+    }
+    Ok(cli)
 }
 
-fn build_cli(ui: &Ui, root: &Path) -> Result<PathBuf> {
+fn build_cli(ui: &Ui, root: &Path, what: &str) -> Result<PathBuf> {
     let mut command = cargo(root);
     command.args(["build", "--release", "--package", "tokenwell"]);
     command.arg("--message-format=json-render-diagnostics");
-    let output = ui.run(
-        "Building the command line `tokenwell`, with the components inside it",
-        command,
-    )?;
+    let output = ui.run(what, command)?;
     run::artifacts(&output)
         .filter_map(|artifact| artifact.executable)
         .find(|path| path.file_stem().is_some_and(|stem| stem == "tokenwell"))

@@ -43,10 +43,7 @@ pub struct Missing {
 /// Sets up the real parts of the tests.
 pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
     let mut parts = Parts::default();
-    let node = node_problem(
-        run_version("node").as_deref(),
-        run_version("npm").as_deref(),
-    );
+    let node = node().err();
     let no_server = |why| Missing {
         part: "node",
         untested: "the flows against oidc-provider, a real authorization server",
@@ -60,7 +57,7 @@ pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
 
     let server = match &node {
         Some(problem) => Err(problem.clone()),
-        None => npm_packages(ui, &root.join("tests/servers/oidc-provider")),
+        None => npm_packages(ui, &root.join("tests/servers/oidc-provider"), "the tests"),
     };
     if let Err(why) = server {
         parts.missing.push(no_server(why));
@@ -68,13 +65,25 @@ pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
 
     let driver = match node {
         Some(problem) => Err(problem),
-        None => npm_packages(ui, &root.join("tests/browser")),
+        None => npm_packages(ui, &root.join("tests/browser"), "the tests"),
     };
     match driver.and_then(|()| chromium(ui)) {
         Ok(path) => parts.chromium = Some(path),
         Err(why) => parts.missing.push(no_browser(why)),
     }
     Ok(parts)
+}
+
+/// The Node to use. Fails with the reason why there is none.
+pub fn node() -> Result<PathBuf, String> {
+    let problem = node_problem(
+        run_version("node").as_deref(),
+        run_version("npm").as_deref(),
+    );
+    match problem {
+        Some(problem) => Err(problem),
+        None => program("node").ok_or_else(|| "Node is not installed".to_owned()),
+    }
 }
 
 /// What keeps Node from being used, given what `node` and `npm` say their
@@ -105,7 +114,7 @@ fn run_version(program: &str) -> Option<String> {
 
 /// Installs what the package's lock file says, unless it is there. Fails with
 /// the reason why it cannot be had.
-fn npm_packages(ui: &Ui, package: &Path) -> Result<(), String> {
+pub fn npm_packages(ui: &Ui, package: &Path, whose: &str) -> Result<(), String> {
     if is_installed(package) {
         return Ok(());
     }
@@ -113,7 +122,7 @@ fn npm_packages(ui: &Ui, package: &Path) -> Result<(), String> {
     let mut command = Command::new(program("npm").unwrap_or_else(|| "npm".into()));
     command.current_dir(package);
     command.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    let what = format!("Installing the npm packages of the tests' {name}");
+    let what = format!("Installing the npm packages of {name} for {whose}");
     ui.run(&what, command)
         .map(drop)
         .map_err(|error| format!("its npm packages cannot be installed: {error:#}"))

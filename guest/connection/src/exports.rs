@@ -108,11 +108,10 @@ impl GuestConnection for OpenConnection {
             .map_err(translate::error)
     }
 
-    fn complete_authorization(&self, redirect: wit::Redirect) -> Result<wit::Status, wit::Error> {
+    fn complete_authorization(&self, redirect: wit::Redirect) -> Result<(), wit::Error> {
         translate::into_redirect(redirect)
             .redirect()
             .and_then(|redirect| run(self.0.complete_authorization(redirect)))
-            .map(translate::status)
             .map_err(translate::error)
     }
 

@@ -15,7 +15,7 @@ impl Guest for Component {
     fn authorize(
         connection: ConnectionBorrow<'_>,
         options: AuthorizeOptions,
-    ) -> Result<wit::Status, wit::Error> {
+    ) -> Result<(), wit::Error> {
         if options.device {
             return Err(translate::error(Error::Unsupported(
                 "device authorization".to_owned(),
@@ -24,9 +24,7 @@ impl Guest for Component {
         let connection = &connection.get::<OpenConnection>().0;
         let patience = options.timeout_seconds.unwrap_or(PATIENCE_SECONDS);
         let options = translate::into_authorization_options(options.authorization);
-        run(connection.authorize(&Host, &options, patience))
-            .map(translate::status)
-            .map_err(translate::error)
+        run(connection.authorize(&Host, &options, patience)).map_err(translate::error)
     }
 }
 

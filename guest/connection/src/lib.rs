@@ -10,12 +10,14 @@ mod bindings {
         path: "../../wit",
         world: "connection",
         generate_all,
+        disable_run_ctors_once_workaround: true,
     });
     #[cfg(feature = "interactive")]
     wit_bindgen::generate!({
         path: "../../wit",
         world: "interactive-connection",
         generate_all,
+        disable_run_ctors_once_workaround: true,
     });
 }
 

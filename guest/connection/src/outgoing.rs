@@ -104,11 +104,12 @@ fn write(body: OutgoingBody, mut bytes: &[u8], deadline: &Deadline) -> Result<()
 fn read(response: IncomingResponse, deadline: &Deadline) -> Result<Response, Failure> {
     let status = response.status();
     let headers = response.headers().entries();
+    // What is not text is in no header that is looked at.
     let headers = headers
         .into_iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(&value).into_owned();
-            (name.to_ascii_lowercase(), value)
+        .filter_map(|(name, value)| {
+            let value = String::from_utf8(value).ok()?;
+            Some((name.to_ascii_lowercase(), value))
         })
         .collect();
     let incoming = response

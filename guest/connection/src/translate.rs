@@ -15,6 +15,9 @@ macro_rules! same_cases {
         fn $into(value: $wit) -> $core {
             match value { $(<$wit>::$case => <$core>::$case,)* }
         }
+        same_cases!($from, $core, $wit, { $($case),* });
+    };
+    ($from:ident, $core:ty, $wit:ty, { $($case:ident),* $(,)? }) => {
         fn $from(value: $core) -> $wit {
             match value { $(<$core>::$case => <$wit>::$case,)* }
         }
@@ -36,6 +39,15 @@ same_cases!(into_response_mode, from_response_mode, config::ResponseMode, wit::R
 });
 same_cases!(into_pushed, from_pushed, config::PushedAuthorization, wit::PushedAuthorization, {
     Auto, Always, Never,
+});
+same_cases!(from_violation_kind, ViolationKind, wit::ViolationKind, {
+    State, Issuer, Nonce, Redirect, Response, Metadata, IdToken,
+});
+same_cases!(from_storage_failure_kind, StorageFailureKind, wit::StorageFailureKind, {
+    Unavailable, WrongKey, Corrupt, NewerVersion,
+});
+same_cases!(from_renewal_reason, RenewalReason, wit::RenewalReason, {
+    Authorization, FirstToken, Expired, Early, MinValidity, Rejected, Requested, ConfigChanged,
 });
 same_cases!(into_tls, from_tls, config::TlsMode, wit::TlsMode, { Verify, Trust, Off });
 
@@ -340,16 +352,7 @@ pub fn status(status: Status) -> wit::Status {
         authorized_at: status.authorized_at.map(|at| at.seconds()),
         last_renewal: status.last_renewal.map(|renewal| wit::Renewal {
             at: renewal.at.seconds(),
-            reason: match renewal.reason {
-                RenewalReason::Authorization => wit::RenewalReason::Authorization,
-                RenewalReason::FirstToken => wit::RenewalReason::FirstToken,
-                RenewalReason::Expired => wit::RenewalReason::Expired,
-                RenewalReason::Early => wit::RenewalReason::Early,
-                RenewalReason::MinValidity => wit::RenewalReason::MinValidity,
-                RenewalReason::Rejected => wit::RenewalReason::Rejected,
-                RenewalReason::Requested => wit::RenewalReason::Requested,
-                RenewalReason::ConfigChanged => wit::RenewalReason::ConfigChanged,
-            },
+            reason: from_renewal_reason(renewal.reason),
         }),
         next_retry_at: status.next_retry_at.map(|at| at.seconds()),
         warnings: problems(status.warnings),
@@ -378,43 +381,50 @@ fn server_error(error: ServerError) -> wit::ServerError {
 
 /// An error, as the contract has it.
 pub fn error(error: Error) -> wit::Error {
-    match error {
-        Error::NotConfigured(found) => wit::Error::NotConfigured(problems(found)),
-        Error::NotAuthorized(why) => wit::Error::NotAuthorized(why),
-        Error::ReauthorizationRequired(cause) => {
-            wit::Error::ReauthorizationRequired(wit::Reauthorization {
-                reason: cause.reason,
-                error: cause.error.map(server_error),
-            })
+    let mut translated = wit::Error {
+        kind: wit::ErrorKind::NotConfigured,
+        message: String::new(),
+        problems: Vec::new(),
+        server_error: None,
+        retry_at: None,
+        violation: None,
+        storage: None,
+    };
+    (translated.kind, translated.message) = match error {
+        Error::NotConfigured(found) => {
+            translated.problems = problems(found);
+            let message = "the configuration cannot work as it is".to_owned();
+            (wit::ErrorKind::NotConfigured, message)
         }
-        Error::Denied(error) => wit::Error::Denied(server_error(error)),
-        Error::Refused(error) => wit::Error::Refused(server_error(error)),
-        Error::Unavailable(failure) => wit::Error::Unavailable(wit::Unavailability {
-            cause: failure.cause,
-            retry_at: failure.retry_at.map(|at| at.seconds()),
-        }),
-        Error::ProtocolViolation(violation) => wit::Error::ProtocolViolation(wit::Violation {
-            kind: match violation.kind {
-                ViolationKind::State => wit::ViolationKind::State,
-                ViolationKind::Issuer => wit::ViolationKind::Issuer,
-                ViolationKind::Nonce => wit::ViolationKind::Nonce,
-                ViolationKind::Redirect => wit::ViolationKind::Redirect,
-                ViolationKind::Response => wit::ViolationKind::Response,
-                ViolationKind::Metadata => wit::ViolationKind::Metadata,
-                ViolationKind::IdToken => wit::ViolationKind::IdToken,
-            },
-            message: violation.message,
-        }),
-        Error::Storage(failure) => wit::Error::Storage(wit::StorageFailure {
-            kind: match failure.kind {
-                StorageFailureKind::Unavailable => wit::StorageFailureKind::Unavailable,
-                StorageFailureKind::WrongKey => wit::StorageFailureKind::WrongKey,
-                StorageFailureKind::Corrupt => wit::StorageFailureKind::Corrupt,
-                StorageFailureKind::NewerVersion => wit::StorageFailureKind::NewerVersion,
-            },
-            message: failure.message,
-        }),
-        Error::Forbidden(why) => wit::Error::Forbidden(why),
-        Error::Unsupported(what) => wit::Error::Unsupported(what),
-    }
+        Error::NotAuthorized(why) => (wit::ErrorKind::NotAuthorized, why),
+        Error::ReauthorizationRequired(cause) => {
+            translated.server_error = cause.error.map(server_error);
+            (wit::ErrorKind::ReauthorizationRequired, cause.reason)
+        }
+        Error::Denied(error) => {
+            let message = error.to_string();
+            translated.server_error = Some(server_error(error));
+            (wit::ErrorKind::Denied, message)
+        }
+        Error::Refused(error) => {
+            let message = error.to_string();
+            translated.server_error = Some(server_error(error));
+            (wit::ErrorKind::Refused, message)
+        }
+        Error::Unavailable(failure) => {
+            translated.retry_at = failure.retry_at.map(|at| at.seconds());
+            (wit::ErrorKind::Unavailable, failure.cause)
+        }
+        Error::ProtocolViolation(violation) => {
+            translated.violation = Some(from_violation_kind(violation.kind));
+            (wit::ErrorKind::ProtocolViolation, violation.message)
+        }
+        Error::Storage(failure) => {
+            translated.storage = Some(from_storage_failure_kind(failure.kind));
+            (wit::ErrorKind::Storage, failure.message)
+        }
+        Error::Forbidden(why) => (wit::ErrorKind::Forbidden, why),
+        Error::Unsupported(what) => (wit::ErrorKind::Unsupported, what),
+    };
+    translated
 }

@@ -6,7 +6,6 @@
 //! astray; besides, one would cost the component a tenth of its size.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The URL of an endpoint that a credential may be sent to: `https`, or `http`
 /// on loopback (RFC 9700 section 2.6, RFC 8252 section 8.3), without user
@@ -156,13 +155,23 @@ pub(crate) fn redirect_uri_problem(text: &str) -> Option<&'static str> {
 
 /// Whether a host stays on this machine (RFC 8252 sections 7.3 and 8.3).
 fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|address: Ipv4Addr| address.is_loopback())
-        || host
-            .parse()
-            .is_ok_and(|address: Ipv6Addr| address.is_loopback())
+    host == "localhost" || host == "::1" || is_ipv4(host) && host.starts_with("127.")
+}
+
+/// Four numbers up to 255, none with a leading zero, which some read as octal.
+fn is_ipv4(host: &str) -> bool {
+    let is_octet = |label: &str| {
+        label.parse::<u8>().is_ok() && (label == "0" || !label.starts_with(['0', '+']))
+    };
+    host.split('.').all(is_octet) && host.split('.').count() == 4
+}
+
+/// Digits and colons: a server whose address it is not will not be there.
+fn is_ipv6(host: &str) -> bool {
+    host.contains(':')
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
 }
 
 /// The characters of RFC 3986 appendix A.
@@ -174,7 +183,7 @@ fn host_of(authority: &str) -> Result<&str, &'static str> {
     let (host, port, is_host) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("names no host")?;
-            let is_address = host.parse::<Ipv6Addr>().is_ok();
+            let is_address = is_ipv6(host);
             (
                 host,
                 after.strip_prefix(':').or(after.is_empty().then_some("")),
@@ -211,7 +220,7 @@ fn is_name_or_ipv4(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
     let ends_in_number = last.starts_with(|first: char| first.is_ascii_digit());
-    name.split('.').all(is_label) && (!ends_in_number || host.parse::<Ipv4Addr>().is_ok())
+    name.split('.').all(is_label) && (!ends_in_number || is_ipv4(host))
 }
 
 #[cfg(test)]

@@ -24,6 +24,13 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     })
 }
 
+/// Writes a JSON value. `Value`'s own way of being displayed would bring a
+/// second writer into the component.
+pub fn text(value: &Value) -> String {
+    // Writing a value to memory does not fail: its keys are strings.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// Reads a JSON object.
 ///
 /// # Errors

@@ -130,9 +130,10 @@ impl Body {
                 description: "a JSON object",
             };
         }
-        let form: Object = form_urlencoded::parse(body)
-            .map(|(name, value)| (name.into_owned(), Value::from(value)))
-            .collect();
+        let mut form = Object::new();
+        for (name, value) in form_urlencoded::parse(body) {
+            form.insert(name.into_owned(), Value::from(value));
+        }
         // Anything parses as a form; one that names neither is something else.
         let is_form = form.contains_key("access_token") || form.contains_key("error");
         let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -285,7 +286,7 @@ fn token_in(fields: Object, is_form: bool) -> Result<TokenResponse, Failure> {
         scope,
         id_token: text("id_token").map(SecretString::new),
         quirks,
-        raw: SecretString::new(Value::Object(fields).to_string()),
+        raw: SecretString::new(json::text(&Value::Object(fields))),
     })
 }
 
@@ -296,14 +297,17 @@ fn lifetime(fields: &Object, name: &str, is_form: bool, quirks: &mut Vec<String>
         Value::Null => return None,
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => {
-            let Ok(seconds) = text.trim().parse::<f64>() else {
+            // Fractions of a second are of no use, and a reader of decimals
+            // costs the component 15 KB.
+            let whole = text.trim().split('.').next().unwrap_or_default();
+            let Ok(seconds) = whole.parse::<i64>() else {
                 odd("not a number and was ignored");
                 return None;
             };
             if !is_form {
                 odd("a string");
             }
-            seconds
+            seconds as f64
         }
         _ => {
             odd("not a number and was ignored");
@@ -369,6 +373,7 @@ mod tests {
             ("3600.5", Some(3_600_500), false),
             ("\"3600\"", Some(3_600_000), true),
             ("\" 3600 \"", Some(3_600_000), true),
+            ("\"3600.9\"", Some(3_600_000), true),
             ("null", None, false),
             ("0", None, true),
             ("-1", None, true),

@@ -148,6 +148,15 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Compile the component for the next build of this program to embed
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tokenwell precompile-component target/component/tokenwell-interactive.cwasm"
+    )]
+    PrecompileComponent {
+        /// The file to write
+        out: PathBuf,
+    },
 }
 
 /// The name of a connection.
@@ -165,6 +174,8 @@ pub fn main() -> ExitCode {
     };
     let as_json = cli.global.json;
     let outcome = tokio::runtime::Builder::new_multi_thread()
+        // One command is never more work than that, on however many cores.
+        .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::internal(format!("cannot start: {error}")))
@@ -240,6 +251,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "tokenwell", &mut script);
             output::print_bytes(&script).map(|()| 0)
         }
+        Command::PrecompileComponent { out } => precompile_component(&out),
     }
 }
 
@@ -331,6 +343,14 @@ fn directory_argument(given: Option<&Path>) -> String {
     }
 }
 
+/// `precompile-component`.
+fn precompile_component(out: &Path) -> Result<u8, Failure> {
+    let code = tokenwell::precompile_component()
+        .map_err(|error| Failure::internal(failure::with_causes(&error)))?;
+    std::fs::write(out, code).map_err(|error| Failure::file("cannot write", out, &error))?;
+    Ok(0)
+}
+
 /// Finishes a host.
 fn build(builder: HostBuilder) -> Result<Host, Failure> {
     builder
@@ -371,7 +391,6 @@ async fn examine(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_arguments_are_declared_without_contradiction() {
@@ -425,14 +444,5 @@ mod tests {
             let all = ["tokenwell", "token", "shop"].into_iter().chain(arguments);
             assert!(Cli::try_parse_from(all).is_err(), "{arguments:?}");
         }
-    }
-
-    #[test]
-    fn a_field_is_removed_by_the_name_that_problems_give_it() {
-        let mut document = json!({"a": 1, "renewal": {"x": 1, "y": 2}, "b.c": 3});
-        for field in ["a", "renewal.x", "b.c", "none", "none.inner", ""] {
-            remove_field(&mut document, field);
-        }
-        assert_eq!(document, json!({"renewal": {"y": 2}}));
     }
 }

@@ -564,9 +564,15 @@ mod tests {
 
     #[test]
     fn a_failed_status_tells_the_error_as_an_error_would() {
-        let failed = status(ConnectionState::Error(
-            tokenwell::ConnectionError::Forbidden("no".into()),
-        ));
+        let failed = status(ConnectionState::Error(tokenwell::ConnectionError {
+            kind: tokenwell::ErrorKind::Forbidden,
+            message: "no".into(),
+            problems: Vec::new(),
+            server_error: None,
+            retry_at: None,
+            violation: None,
+            storage: None,
+        }));
         let value = status_json(&shop(), &failed);
         assert_eq!(value["state"], "error");
         assert_eq!(value["error"]["kind"], "forbidden");

@@ -708,27 +708,6 @@ pub struct ServerError {
     pub http_status: Option<u16>,
 }
 
-/// Why the user has to authorize again.
-#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub struct Reauthorization {
-    /// In one sentence.
-    pub reason: String,
-    /// What the server said, where it said something.
-    pub error: Option<ServerError>,
-}
-
-/// A failure that will pass.
-#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub struct Unavailability {
-    /// What failed, in one sentence.
-    pub cause: String,
-    /// When the next try is due.
-    #[component(name = "retry-at")]
-    pub retry_at: Option<UnixSeconds>,
-}
-
 /// Which rule a response broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
@@ -757,16 +736,6 @@ pub enum ViolationKind {
     IdToken,
 }
 
-/// A response that the protocol does not allow.
-#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub struct Violation {
-    /// Which rule.
-    pub kind: ViolationKind,
-    /// What was found, in one sentence.
-    pub message: String,
-}
-
 /// What a store could not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(enum)]
@@ -786,51 +755,64 @@ pub enum StorageFailureKind {
     NewerVersion,
 }
 
-/// A failure to keep or read a record. What is stored is untouched.
-#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(record)]
-pub struct StorageFailure {
-    /// What kind.
-    pub kind: StorageFailureKind,
-    /// What happened, in one sentence.
-    pub message: String,
-}
-
-/// Everything that can go wrong, by what a host can do about it. No text in
-/// it contains a secret.
-#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
-#[component(variant)]
-pub enum Error {
+/// Everything that can go wrong, by what a host can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+pub enum ErrorKind {
     /// Complete the config.
     #[component(name = "not-configured")]
-    NotConfigured(Vec<Problem>),
-    /// Authorize the connection; the text says why it is not.
+    NotConfigured,
+    /// Authorize the connection.
     #[component(name = "not-authorized")]
-    NotAuthorized(String),
+    NotAuthorized,
     /// Authorize the connection again.
     #[component(name = "reauthorization-required")]
-    ReauthorizationRequired(Reauthorization),
+    ReauthorizationRequired,
     /// The authorization endpoint said no.
     #[component(name = "denied")]
-    Denied(ServerError),
+    Denied,
     /// The token endpoint, or another endpoint of the server, said no.
     #[component(name = "refused")]
-    Refused(ServerError),
+    Refused,
     /// Try again later.
     #[component(name = "unavailable")]
-    Unavailable(Unavailability),
+    Unavailable,
     /// Do not go on: a response broke the protocol.
     #[component(name = "protocol-violation")]
-    ProtocolViolation(Violation),
+    ProtocolViolation,
     /// Mend the store.
     #[component(name = "storage")]
-    Storage(StorageFailure),
+    Storage,
     /// The host's policy says no.
     #[component(name = "forbidden")]
-    Forbidden(String),
+    Forbidden,
     /// This version cannot do it.
     #[component(name = "unsupported")]
-    Unsupported(String),
+    Unsupported,
+}
+
+/// What went wrong, as the component tells it: what belongs to the kind is
+/// filled in.
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(record)]
+pub struct Error {
+    /// What a host can do about it.
+    pub kind: ErrorKind,
+    /// What happened, in one sentence.
+    pub message: String,
+    /// What is wrong with the config.
+    pub problems: Vec<Problem>,
+    /// What the server said.
+    #[component(name = "server-error")]
+    pub server_error: Option<ServerError>,
+    /// When the next try is due.
+    #[component(name = "retry-at")]
+    pub retry_at: Option<UnixSeconds>,
+    /// Which rule was broken.
+    pub violation: Option<ViolationKind>,
+    /// What the store could not do.
+    pub storage: Option<StorageFailureKind>,
 }
 
 impl fmt::Debug for Parameter {

@@ -16,8 +16,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
     check_authorization(config, &mut problems);
     check_parameters(config, &mut problems);
     check_profile(config, &mut problems);
-    problems.sort_by_key(|problem| problem.severity);
-    problems
+    let (mut errors, warnings) = problems
+        .into_iter()
+        .partition::<Vec<_>, _>(|problem| problem.severity == Severity::Error);
+    errors.extend(warnings);
+    errors
 }
 
 /// Whether a list of problems keeps the connection from working.

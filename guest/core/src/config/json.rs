@@ -202,7 +202,10 @@ struct Reader {
 impl Reader {
     fn take(&mut self, field: &'static str) -> Option<Value> {
         self.known.push(field);
-        self.fields.remove(field).filter(|value| !value.is_null())
+        self.fields
+            .get(field)
+            .filter(|value| !value.is_null())
+            .cloned()
     }
 
     fn problem(&mut self, field: &str, message: impl Into<String>, mend: impl Into<String>) {
@@ -343,7 +346,7 @@ impl Reader {
                     match value {
                         Value::String(text) => parameters.push((name, text)),
                         Value::Number(_) | Value::Bool(_) => {
-                            parameters.push((name, value.to_string()));
+                            parameters.push((name, json::text(&value)));
                         }
                         other => {
                             self.wrong_type(&format!("{field}.{name}"), &other, "a string");
@@ -361,7 +364,7 @@ impl Reader {
 
     fn object(&mut self, field: &'static str) -> Option<String> {
         match self.take(field)? {
-            object @ Value::Object(_) => Some(object.to_string()),
+            object @ Value::Object(_) => Some(json::text(&object)),
             other => {
                 self.wrong_type(field, &other, "an object");
                 None
@@ -418,15 +421,18 @@ impl Reader {
 
     /// The problems, those of unknown fields included.
     fn finish(mut self) -> Vec<Problem> {
-        self.known
-            .extend(GRANT_FIELDS.iter().map(|(field, _)| *field));
-        let unknown = std::mem::take(&mut self.fields);
-        for field in unknown.keys() {
-            let known = self.known.iter().copied();
-            let known = known.filter(|name| {
-                self.prefix.is_empty() || !GRANT_FIELDS.iter().any(|(field, _)| field == name)
-            });
-            let mend = match nearest(field, known) {
+        let is_nested = !self.prefix.is_empty();
+        let of_grants = GRANT_FIELDS.iter().filter(|_| !is_nested);
+        let known: Vec<&str> = of_grants
+            .map(|(field, _)| *field)
+            .chain(self.known.iter().copied())
+            .collect();
+        let fields = std::mem::take(&mut self.fields);
+        for field in fields
+            .keys()
+            .filter(|field| !known.contains(&field.as_str()))
+        {
+            let mend = match nearest(field, known.iter().copied()) {
                 Some(name) => format!("did you mean {}{name}?", self.prefix),
                 None => "remove it".to_owned(),
             };
@@ -549,7 +555,7 @@ pub fn format(config: &Config) -> String {
     if !renewal.0.is_empty() {
         out.value("renewal", Some(Value::Object(renewal.0)));
     }
-    Value::Object(out.0).to_string()
+    json::text(&Value::Object(out.0))
 }
 
 fn write_grant(out: &mut Writer, grant: &Grant) {
@@ -633,10 +639,11 @@ impl Writer {
     }
 
     fn reference(&mut self, field: &str, reference: &Option<String>) {
-        let object = reference.as_ref().map(|text| {
-            Value::Object(Object::from_iter([("ref".to_owned(), text.clone().into())]))
-        });
-        self.value(field, object);
+        if let Some(reference) = reference {
+            let mut object = Object::new();
+            object.insert("ref".to_owned(), Value::from(reference.as_str()));
+            self.value(field, Some(Value::Object(object)));
+        }
     }
 
     fn secret(&mut self, field: &str, secret: &Option<Secret>) {
@@ -664,10 +671,10 @@ impl Writer {
     }
 
     fn parameters(&mut self, field: &str, parameters: &[Parameter]) {
-        let object: Object = parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
-            .collect();
+        let mut object = Object::new();
+        for (name, value) in parameters {
+            object.insert(name.clone(), Value::from(value.as_str()));
+        }
         self.value(field, (!object.is_empty()).then_some(Value::Object(object)));
     }
 }

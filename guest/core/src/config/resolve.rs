@@ -63,7 +63,7 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
             } else {
                 ValueOrigin::Default
             };
-            let value = value.to_string();
+            let value = json::text(&value);
             ResolvedField {
                 name,
                 value,

@@ -1,7 +1,7 @@
 //! The user's part: beginning an authorization and completing it, by any
 //! instance on any node.
 
-use super::{Connection, Status, from_http_failure};
+use super::{Connection, from_http_failure};
 use crate::authorization::{self, AuthorizationOptions, Redirect};
 use crate::client_authentication;
 use crate::config::{ClientAuthentication, Grant, PushedAuthorization};
@@ -105,7 +105,7 @@ impl<P: Platform> Connection<P> {
     /// A violation: the redirect is not the answer to one begun here, and what
     /// was begun stays. Denied, refused, unavailable: it was the answer, and the
     /// authorization has to be begun anew.
-    pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status> {
+    pub async fn complete_authorization(&self, redirect: Redirect) -> Result<()> {
         self.ensure_configured()?;
         let now = self.platform.now();
         // Taken out before anything else is done with it: of two that bring the
@@ -148,7 +148,7 @@ impl<P: Platform> Connection<P> {
         })
         .await?;
         self.tell(&events);
-        self.status().await
+        Ok(())
     }
 
     async fn exchange(

@@ -1,6 +1,6 @@
 //! Authorization in one call, for hosts that have a user before them.
 
-use super::{Connection, Status};
+use super::Connection;
 use crate::authorization::{AuthorizationOptions, Redirect};
 use crate::error::{Error, Result, ViolationKind};
 use crate::platform::Platform;
@@ -109,10 +109,9 @@ impl<P: Platform> Connection<P> {
         user_agent: &impl UserAgent,
         options: &AuthorizationOptions,
         timeout_seconds: u32,
-    ) -> Result<Status> {
+    ) -> Result<()> {
         if !self.config.grant.needs_user() {
-            self.refresh().await?;
-            return self.status().await;
+            return self.refresh().await.map(drop);
         }
         self.ensure_configured()?;
         let configured = options
@@ -149,7 +148,7 @@ impl<P: Platform> Connection<P> {
         listener: &impl Listener,
         state: &str,
         patience: Timestamp,
-    ) -> Result<Status> {
+    ) -> Result<()> {
         loop {
             let wait = patience.millis_since(self.platform.now());
             let arrival = if wait == 0 {
@@ -173,9 +172,9 @@ impl<P: Platform> Connection<P> {
                 Err(error) => Err(error),
             };
             match completed {
-                Ok(status) => {
+                Ok(()) => {
                     arrival.respond(Outcome::Authorized).await;
-                    return Ok(status);
+                    return Ok(());
                 }
                 // Not the answer: the real one may still come.
                 Err(error) if is_foreign(&error) => {

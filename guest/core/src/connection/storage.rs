@@ -92,7 +92,7 @@ impl<P: Platform> Connection<P> {
         record: Record,
         fence: Option<u64>,
     ) -> Result<Written> {
-        let plain = Zeroizing::new(record.store().to_string());
+        let plain = Zeroizing::new(json::text(&record.store()));
         let keys = self.sealing_keys().await?;
         let sealed = seal::seal(&self.platform, &keys, &self.store_key, plain.as_bytes())?;
         let swapped = self

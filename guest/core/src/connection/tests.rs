@@ -750,12 +750,12 @@ mod authorizing {
         run(connection.begin_authorization(&AuthorizationOptions::default())).expect("begun")
     }
 
-    fn complete(connection: &Crm, query: &str) -> Result<Status> {
+    fn complete(connection: &Crm, query: &str) -> Result<()> {
         let redirect = Redirect::from_url(&format!("http://127.0.0.1:1/oauth2?{query}"))?;
         run(connection.complete_authorization(redirect))
     }
 
-    fn kind(result: Result<Status>) -> ViolationKind {
+    fn kind(result: Result<()>) -> ViolationKind {
         match result {
             Err(Error::ProtocolViolation(violation)) => violation.kind,
             other => panic!("{other:?}"),
@@ -1021,7 +1021,7 @@ mod interacting {
         }
     }
 
-    fn authorize(world: &Rc<World>, queries: &[&'static str]) -> (Result<Status>, Vec<Outcome>) {
+    fn authorize(world: &Rc<World>, queries: &[&'static str]) -> (Result<()>, Vec<Outcome>) {
         let script = Script {
             world: Rc::clone(world),
             queries: RefCell::new(queries.iter().copied().collect()),
@@ -1036,11 +1036,9 @@ mod interacting {
     #[test]
     fn the_user_is_told_that_it_went_well() {
         let world = World::new();
-        let (status, told) = authorize(&world, &["code=good-code&state=STATE"]);
-        assert_eq!(
-            status.expect("authorized").state,
-            ConnectionState::Authorized
-        );
+        let (authorized, told) = authorize(&world, &["code=good-code&state=STATE"]);
+        authorized.expect("authorized");
+        assert_eq!(state(&world.open(CODE)), ConnectionState::Authorized);
         assert_eq!(told, [Outcome::Authorized]);
         assert_eq!(
             world.last_sent("redirect_uri").as_deref(),
