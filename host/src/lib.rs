@@ -63,3 +63,8 @@ pub use host::{Host, HostBuilder};
 pub use secrets::{LocalSecrets, SealingKey, Secrets};
 pub use store::{FileStore, Lease, MemoryStore, TokenStore};
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

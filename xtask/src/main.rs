@@ -186,6 +186,15 @@ fn cargo(root: &Path) -> Command {
     command.current_dir(root).env("CARGO_TERM_COLOR", "never");
     // Where the documentation says that the artefacts are.
     command.env("CARGO_TARGET_DIR", root.join("target"));
+    // What `cargo run` tells this driver of itself. Build scripts watch these
+    // variables, and with them would run again each time that this cargo and
+    // one typed by hand take turns.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
