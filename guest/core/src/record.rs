@@ -126,8 +126,8 @@ pub struct Intent {
     pub at: Timestamp,
     /// The fingerprint of the refresh token that was sent.
     pub spends: Option<String>,
-    /// Whether an earlier request with the same refresh token may have reached
-    /// the server without an answer, and the history tells of it.
+    /// Whether what an earlier renewal did at the server makes this refresh
+    /// token doubtful, of which the history tells.
     pub in_doubt: bool,
 }
 

@@ -31,6 +31,9 @@ impl UserAgent for Browser {
                 url.scheme()
             )));
         }
+        if let Some(why) = no_browser_because(|name| std::env::var_os(name).is_some()) {
+            return Err(UserAgentError::Unavailable(why.to_owned()));
+        }
         match spawn_blocking(move || webbrowser::open(url.as_str())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(UserAgentError::Unavailable(format!(
@@ -52,6 +55,32 @@ impl UserAgent for Browser {
             None => Err(UserAgentError::Unavailable(
                 "a browser alone cannot show a device code".to_owned(),
             )),
+        }
+    }
+}
+
+/// Why there can be no browser, going by the environment: without a display a
+/// launcher may say that all went well while nothing opens.
+#[cfg(all(unix, not(target_os = "macos")))]
+fn no_browser_because(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let has_place = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(is_set);
+    (!has_place).then_some("there is no display for a browser, and BROWSER names none")
+}
+
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+fn no_browser_because(_: impl Fn(&str) -> bool) -> Option<&'static str> {
+    None
+}
+
+#[cfg(all(test, unix, not(target_os = "macos")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_display_and_browser_there_is_none() {
+        assert!(no_browser_because(|_| false).is_some());
+        for name in ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"] {
+            assert!(no_browser_because(|asked| asked == name).is_none(), "{name}");
         }
     }
 }

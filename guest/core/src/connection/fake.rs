@@ -16,6 +16,7 @@ use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -164,7 +165,14 @@ pub struct Received {
 
 /// The world, shared by everybody in it.
 pub struct World {
-    random: Cell<u64>,
+    /// Who runs now, where several do; each has random numbers of its own, so
+    /// that what he draws does not depend on the others.
+    current: Cell<usize>,
+    random: RefCell<BTreeMap<usize, u64>>,
+    /// A digest of everything that each has seen of the world.
+    seen: RefCell<BTreeMap<usize, u64>>,
+    /// Who was given which refresh token.
+    pub delivered: RefCell<Vec<(usize, String)>>,
     versions: Cell<u64>,
     /// What is stored.
     pub entries: RefCell<BTreeMap<String, Entry>>,
@@ -204,7 +212,10 @@ impl World {
     pub fn new() -> Rc<Self> {
         change_clock(|clock| clock.now = BEGINNING);
         Rc::new(Self {
-            random: Cell::new(0x9e37_79b9_7f4a_7c15),
+            current: Cell::new(0),
+            random: RefCell::default(),
+            seen: RefCell::default(),
+            delivered: RefCell::default(),
             versions: Cell::new(0),
             entries: RefCell::default(),
             fences: RefCell::default(),
@@ -288,6 +299,36 @@ impl World {
             .collect()
     }
 
+    /// Says who runs from now on.
+    pub fn let_run(&self, caller: usize) {
+        self.current.set(caller);
+    }
+
+    fn saw(&self, what: impl Hash) {
+        let mut seen = self.seen.borrow_mut();
+        let digest = seen.entry(self.current.get()).or_default();
+        let mut hasher = DefaultHasher::new();
+        digest.hash(&mut hasher);
+        what.hash(&mut hasher);
+        *digest = hasher.finish();
+    }
+
+    /// A digest of the world with what everybody knows of it: from two that are
+    /// alike everything goes on alike.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let clock = CLOCK.get().now;
+        (clock, self.versions.get(), &*self.seen.borrow()).hash(&mut hasher);
+        for (key, entry) in &*self.entries.borrow() {
+            (key, entry.version, &entry.value).hash(&mut hasher);
+        }
+        (&*self.fences.borrow(), &*self.leases.borrow()).hash(&mut hasher);
+        let server = self.server.borrow();
+        (server.issued, &server.good, &server.spent, server.reuses).hash(&mut hasher);
+        self.answers.borrow().len().hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn is_leased(&self, key: &str) -> bool {
         let leases = self.leases.borrow();
         leases
@@ -338,14 +379,15 @@ impl Drop for FakeLease {
 
 impl Random for FakePlatform {
     fn fill(&self, bytes: &mut [u8]) {
+        let mut random = self.0.random.borrow_mut();
+        let seed = 0x9e37_79b9_7f4a_7c15 ^ self.0.current.get() as u64;
+        let x = random.entry(self.0.current.get()).or_insert(seed);
         for byte in bytes {
             // xorshift64: the same in every run.
-            let mut x = self.0.random.get();
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            self.0.random.set(x);
-            *byte = (x >> 32) as u8;
+            *x ^= *x << 13;
+            *x ^= *x >> 7;
+            *x ^= *x << 17;
+            *byte = (*x >> 32) as u8;
         }
     }
 }
@@ -395,11 +437,23 @@ impl Platform for FakePlatform {
         // The answer is on its way: a crash here loses it.
         step().await;
         answered.arrived_at = self.now();
+        world.saw(&answered.body);
+        if let Ok(object) = crate::json::parse_object(&answered.body)
+            && let Some(token) = object.get("refresh_token").and_then(|token| token.as_str())
+        {
+            let caller = world.current.get();
+            world
+                .delivered
+                .borrow_mut()
+                .push((caller, token.to_owned()));
+        }
         Ok(answered)
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(CLOCK.get().now)
+        let now = CLOCK.get().now;
+        self.0.saw(now);
+        Timestamp(now)
     }
 
     async fn sleep(&self, millis: u64) {
@@ -408,6 +462,8 @@ impl Platform for FakePlatform {
 
     async fn load(&self, key: &str, known: Option<u64>) -> Result<Loaded, StoreError> {
         step().await;
+        self.0
+            .saw(self.0.entries.borrow().get(key).map(|entry| entry.version));
         Ok(match self.0.entries.borrow().get(key) {
             None => Loaded::Absent,
             Some(entry) if known == Some(entry.version) => Loaded::Unchanged,
@@ -435,6 +491,10 @@ impl Platform for FakePlatform {
             ));
         }
         let latest = world.fences.borrow().get(key).copied().unwrap_or(0);
+        world.saw((
+            latest,
+            world.entries.borrow().get(key).map(|entry| entry.version),
+        ));
         if fence.is_some_and(|fence| fence < latest) {
             return Ok(Swapped::Fenced);
         }
@@ -459,7 +519,9 @@ impl Platform for FakePlatform {
         step().await;
         let patience = CLOCK.get().now + wait_millis;
         wait_until(patience, || !self.0.is_leased(key)).await;
-        Ok(self.0.take_lease(key, ttl_millis))
+        let lease = self.0.take_lease(key, ttl_millis);
+        self.0.saw(lease.as_ref().map(|lease| lease.fence));
+        Ok(lease)
     }
 
     async fn resolve_secret(&self, reference: &str) -> Result<SecretString, SecretError> {
@@ -551,6 +613,22 @@ pub fn run_all<F: Future>(flows: impl Iterator<Item = F>) -> Vec<F::Output> {
         );
     }
     results
+}
+
+/// Lets one flow do one effect. `Err`: it waits, until that time at the latest.
+pub fn one_step<F: Future + ?Sized>(flow: Pin<&mut F>) -> Result<Poll<F::Output>, u64> {
+    change_clock(|clock| (clock.waiting, clock.next) = (0, u64::MAX));
+    let polled = flow.poll(&mut Context::from_waker(Waker::noop()));
+    let clock = CLOCK.get();
+    if polled.is_pending() && clock.waiting > 0 {
+        return Err(clock.next);
+    }
+    Ok(polled)
+}
+
+/// Lets time go on until then.
+pub fn wait_for(time: u64) {
+    change_clock(|clock| clock.now = clock.now.max(time));
 }
 
 /// Polls everybody once; when all who are left wait, time goes on.

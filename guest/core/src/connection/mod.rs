@@ -12,6 +12,8 @@ mod renew;
 mod storage;
 
 #[cfg(test)]
+mod explore;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;

@@ -255,6 +255,7 @@ impl<P: Platform> Connection<P> {
                     let current = self.load().await?.record;
                     // A race or an import may have brought another one.
                     if current.generation != begun.record.generation {
+                        self.note_overtaken().await?;
                         continue;
                     }
                     if self.config.grant.can_run_again() {
@@ -562,7 +563,13 @@ impl<P: Platform> Connection<P> {
         let mut failure = lease_lost();
         for pause in COMMIT_PAUSES {
             let mut record = Record::clone(&version.record);
-            let events = new.apply_to(&mut record);
+            // Another one has tried since this one began: with the same refresh
+            // token, or there would be another credential.
+            let is_contested = record.journal != begun.record.journal;
+            let mut events = new.apply_to(&mut record);
+            if is_contested {
+                events.extend(put_in_doubt(&mut record, new.credential.received_at));
+            }
             let fence = second_lease.as_ref().unwrap_or(lease).fence();
             match self.write(&version, record, Some(fence)).await {
                 Ok(Written::Stored(version)) => {
@@ -617,6 +624,20 @@ impl<P: Platform> Connection<P> {
         }
     }
 
+    /// Remembers that this renewal had stalled beyond its lease and sent a refresh
+    /// token which another had replaced meanwhile.
+    async fn note_overtaken(&self) -> Result<()> {
+        let now = self.platform.now();
+        let mut told = None;
+        self.change(&mut |record| {
+            told = put_in_doubt(record, now);
+            Ok(())
+        })
+        .await?;
+        self.tell(told.as_slice());
+        Ok(())
+    }
+
     /// Remembers that the metadata could not be had, like a renewal that failed.
     async fn note_undiscovered(&self, version: &Version, error: Error) -> Error {
         let cause = match error {
@@ -635,7 +656,7 @@ impl<P: Platform> Connection<P> {
     async fn note_refresh_refused(&self, begun: &Version, error: ServerError) -> Error {
         let journal = begun.record.journal.as_ref();
         let reason = if journal.is_some_and(|intent| intent.in_doubt) {
-            "the server no longer accepts the refresh token; an earlier renewal was interrupted, so it has probably replaced the token in an answer that never arrived"
+            "the server no longer accepts the refresh token; an earlier renewal was interrupted, so the server has probably replaced the token in an answer that never arrived, or taken its second use for theft"
         } else {
             "the server no longer accepts the refresh token"
         };
@@ -683,27 +704,55 @@ impl<P: Platform> Connection<P> {
             event = event.with("in_doubt", "the server may have acted on the request");
         }
         let generation = begun.record.generation;
+        let mut told = None;
         let stored = self
             .change(&mut |record| {
-                // A success of somebody else outweighs this failure.
-                if record.generation == generation {
-                    match &mut record.journal {
-                        Some(intent) if setback.in_doubt => intent.in_doubt = true,
-                        journal => *journal = None,
-                    }
-                    record.failure = Some(failure.clone());
-                    record.remember(event.clone());
+                // A success of somebody else outweighs this failure; but that
+                // the server saw the old refresh token again is no good sign.
+                if record.generation != generation {
+                    told = if is_final {
+                        put_in_doubt(record, now)
+                    } else {
+                        None
+                    };
+                    return Ok(());
                 }
+                match &mut record.journal {
+                    Some(intent) if setback.in_doubt => intent.in_doubt = true,
+                    journal => *journal = None,
+                }
+                record.failure = Some(failure.clone());
+                record.remember(event.clone());
+                told = Some(event.clone());
                 Ok(())
             })
             .await;
         // A store that cannot even take note leaves the journal open, which
         // says the same to the next one.
         if stored.is_ok() {
-            self.tell(&[event]);
+            self.tell(told.as_slice());
         }
         error
     }
+}
+
+/// Puts the stored refresh token in doubt, because the one before it was sent
+/// twice: some servers take that for theft and revoke the successor too (RFC 9700
+/// section 4.14.2).
+fn put_in_doubt(record: &mut Record, now: Timestamp) -> Option<Event> {
+    let refresh_token = record.credential.as_ref()?.refresh_token.as_ref()?;
+    record.journal = Some(Intent {
+        at: now,
+        spends: Some(refresh_token.fingerprint()),
+        in_doubt: true,
+    });
+    let event = Event::new(
+        now,
+        EventKind::RenewalInterrupted,
+        "a renewal stalled beyond its lease, and another sent the same refresh token; the server may take that for theft",
+    );
+    record.remember(event.clone());
+    Some(event)
 }
 
 /// A credential that has just arrived, with what was odd about it.
