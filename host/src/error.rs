@@ -92,7 +92,6 @@ impl From<crate::contract::Error> for Error {
             said.unwrap_or(ServerError {
                 code: message,
                 description: None,
-                uri: None,
                 http_status: None,
             })
         };

@@ -374,7 +374,6 @@ fn server_error(error: ServerError) -> wit::ServerError {
     wit::ServerError {
         code: error.code,
         description: error.description,
-        uri: error.uri,
         http_status: error.http_status,
     }
 }

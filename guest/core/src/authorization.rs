@@ -242,12 +242,12 @@ impl Redirect {
         let state = take("state")?
             .ok_or_else(|| Error::violation(ViolationKind::State, "the redirect bears no state"))?;
         let answer = match (code, error) {
-            (_, Some(code)) => Answer::Error(ServerError {
-                code: printable(&code, &[]),
-                description: description.as_deref().map(|text| printable(text, &[])),
-                uri: uri.as_deref().map(|text| printable(text, &[])),
-                http_status: None,
-            }),
+            (_, Some(code)) => Answer::Error(ServerError::new(
+                printable(&code, &[]),
+                description.as_deref().map(|text| printable(text, &[])),
+                uri.as_deref().map(|text| printable(text, &[])),
+                None,
+            )),
             (Some(code), None) if !code.is_empty() => Answer::Code(code.into()),
             _ => Answer::Neither,
         };
@@ -503,7 +503,6 @@ mod tests {
             Err(Error::Denied(ServerError {
                 code: "access_denied".to_owned(),
                 description: Some("no way".to_owned()),
-                uri: None,
                 http_status: None,
             }))
         );

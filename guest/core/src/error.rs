@@ -38,10 +38,8 @@ pub enum Error {
 pub struct ServerError {
     /// `error`.
     pub code: String,
-    /// `error_description`.
+    /// `error_description`, with `error_uri` where there is one.
     pub description: Option<String>,
-    /// `error_uri`.
-    pub uri: Option<String>,
     /// The HTTP status; absent where it came in a redirect.
     pub http_status: Option<u16>,
 }
@@ -49,9 +47,28 @@ pub struct ServerError {
 stored_fields!(ServerError {
     code,
     description,
-    uri,
     http_status
 });
+
+impl ServerError {
+    /// Puts together what the server said.
+    pub(crate) fn new(
+        code: String,
+        description: Option<String>,
+        uri: Option<String>,
+        http_status: Option<u16>,
+    ) -> Self {
+        let description = match (description, uri) {
+            (Some(description), Some(uri)) => Some(format!("{description}; see {uri}")),
+            (description, uri) => description.or(uri),
+        };
+        Self {
+            code,
+            description,
+            http_status,
+        }
+    }
+}
 
 /// Why the user has to authorize again.
 #[derive(Clone, Debug, PartialEq)]

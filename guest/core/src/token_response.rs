@@ -168,12 +168,9 @@ fn error_in(fields: &Object, status: u16, secrets: &[SecretString]) -> Option<Se
         ),
         _ => return None,
     };
-    Some(ServerError {
-        code,
-        description: text(fields.get("error_description")).or(description),
-        uri: text(fields.get("error_uri")),
-        http_status: Some(status),
-    })
+    let description = text(fields.get("error_description")).or(description);
+    let uri = text(fields.get("error_uri"));
+    Some(ServerError::new(code, description, uri, Some(status)))
 }
 
 /// Tells a refusal from an outage: a server that is failing says nothing about

@@ -254,7 +254,6 @@ impl Failure {
             object.insert("code".into(), said.code.clone().into());
             let optional = [
                 ("description", said.description.clone().map(Value::from)),
-                ("uri", said.uri.clone().map(Value::from)),
                 ("http_status", said.http_status.map(Value::from)),
             ];
             object.extend(
@@ -390,7 +389,6 @@ mod tests {
         ServerError {
             code: code.into(),
             description: Some("no such client".into()),
-            uri: None,
             http_status: Some(401),
         }
     }

@@ -699,10 +699,8 @@ pub struct Event {
 pub struct ServerError {
     /// `error`.
     pub code: String,
-    /// `error_description`.
+    /// `error_description`, with `error_uri` where there is one.
     pub description: Option<String>,
-    /// `error_uri`.
-    pub uri: Option<String>,
     /// The HTTP status; absent where it came in a redirect.
     #[component(name = "http-status")]
     pub http_status: Option<u16>,

@@ -63,7 +63,9 @@ impl UserAgent for Browser {
 /// launcher may say that all went well while nothing opens.
 #[cfg(all(unix, not(target_os = "macos")))]
 fn no_browser_because(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
-    let has_place = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(is_set);
+    let has_place = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"]
+        .into_iter()
+        .any(is_set);
     (!has_place).then_some("there is no display for a browser, and BROWSER names none")
 }
 
@@ -80,7 +82,10 @@ mod tests {
     fn without_display_and_browser_there_is_none() {
         assert!(no_browser_because(|_| false).is_some());
         for name in ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"] {
-            assert!(no_browser_because(|asked| asked == name).is_none(), "{name}");
+            assert!(
+                no_browser_because(|asked| asked == name).is_none(),
+                "{name}"
+            );
         }
     }
 }

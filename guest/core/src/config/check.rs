@@ -38,7 +38,7 @@ fn check_provider(config: &Config, problems: &mut Vec<Problem>) {
     {
         problems.push(Problem::error(
             "provider",
-            format!("\"{id}\" is not in the catalogue"),
+            &format!("\"{id}\" is not in the catalogue"),
             "remove it and name the issuer or the endpoints",
         ));
     }
@@ -91,7 +91,7 @@ fn check_url(field: &str, text: &str, problems: &mut Vec<Problem>) {
     if let Err(what) = Endpoint::parse(text) {
         problems.push(Problem::error(
             field,
-            format!("{what}: {text}"),
+            &format!("{what}: {text}"),
             "write an https URL; http is for this machine alone",
         ));
     }
@@ -199,7 +199,7 @@ fn check_grant(config: &Config, problems: &mut Vec<Problem>) {
             let grant = config.grant.grant_type();
             problems.push(Problem::error(
                 field,
-                format!("is missing for the grant {grant}"),
+                &format!("is missing for the grant {grant}"),
                 "add it",
             ));
         }
@@ -257,7 +257,7 @@ fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
         {
             problems.push(Problem::error(
                 "redirect_uri",
-                format!("{what}: {text}"),
+                &format!("{what}: {text}"),
                 "write it as it is registered: https, http://127.0.0.1, or the application's own scheme",
             ));
         }
@@ -324,19 +324,19 @@ fn check_parameters(config: &Config, problems: &mut Vec<Problem>) {
             let is_header = field == "token_headers";
             if reserved.contains(&lower.as_str()) {
                 problems.push(Problem::error(
-                    format!("{field}.{name}"),
+                    &format!("{field}.{name}"),
                     "is set by the component",
                     "remove it and use the field that is for it",
                 ));
             } else if is_header && !is_header_name(&lower) {
                 problems.push(Problem::error(
-                    format!("{field}.{name}"),
+                    &format!("{field}.{name}"),
                     "is not the name of a header",
                     "use letters, digits and hyphens",
                 ));
             } else if is_header && value.bytes().any(|byte| byte < 32 || byte == 127) {
                 problems.push(Problem::error(
-                    format!("{field}.{name}"),
+                    &format!("{field}.{name}"),
                     "contains a control character",
                     "write it on one line",
                 ));

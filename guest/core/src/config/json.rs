@@ -28,6 +28,16 @@ const GRANT_FIELDS: &[(&str, &str)] = &[
     ("refresh_token", "refresh_token"),
 ];
 
+/// The fields that may hold a literal secret.
+pub(super) const SECRETS: &[&str] = &[
+    "client_secret",
+    "password",
+    "assertion",
+    "subject_token",
+    "actor_token",
+    "refresh_token",
+];
+
 /// The names of the grants in a config, beside their URNs.
 const GRANT_TYPES: &[(&str, &str)] = &[
     ("authorization_code", "authorization_code"),
@@ -55,7 +65,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let fields = json::parse_object(text.as_bytes()).map_err(|what| {
         vec![Problem::error(
             "",
-            format!("this is not a JSON object: {what}"),
+            &format!("this is not a JSON object: {what}"),
             "write one JSON object, such as {\"client_id\": \"…\"}",
         )]
     })?;
@@ -141,8 +151,8 @@ fn read_grant(reader: &mut Reader) -> Grant {
             reader.take(field);
             reader.problem(
                 field,
-                format!("does not belong to the grant {name}"),
-                format!("remove it, or set grant_type to {owner}"),
+                &format!("does not belong to the grant {name}"),
+                &format!("remove it, or set grant_type to {owner}"),
             );
         }
     }
@@ -185,7 +195,8 @@ fn read_grant(reader: &mut Reader) -> Grant {
         other => {
             let names = GRANT_TYPES.iter().map(|(name, _)| *name);
             let mend = choose_from(other, names);
-            reader.problem("grant_type", format!("\"{other}\" is not a grant"), mend);
+            let message = format!("\"{other}\" is not a grant");
+            reader.problem("grant_type", &message, &mend);
             Grant::default()
         }
     }
@@ -208,9 +219,9 @@ impl Reader {
             .cloned()
     }
 
-    fn problem(&mut self, field: &str, message: impl Into<String>, mend: impl Into<String>) {
+    fn problem(&mut self, field: &str, message: &str, mend: &str) {
         let field = format!("{}{field}", self.prefix);
-        self.problems.push(Problem::error(field, message, mend));
+        self.problems.push(Problem::error(&field, message, mend));
     }
 
     fn wrong_type(&mut self, field: &str, value: &Value, wanted: &str) {
@@ -222,7 +233,7 @@ impl Reader {
             Value::Array(_) => "an array",
             Value::Object(_) => "an object",
         };
-        self.problem(field, format!("is {found}"), format!("write {wanted}"));
+        self.problem(field, &format!("is {found}"), &format!("write {wanted}"));
     }
 
     fn string(&mut self, field: &'static str) -> Option<String> {
@@ -263,7 +274,7 @@ impl Reader {
         let found = names.iter().find(|(name, _)| *name == text);
         if found.is_none() {
             let mend = choose_from(text, names.iter().map(|(name, _)| *name));
-            self.problem(field, format!("\"{text}\" is not known"), mend);
+            self.problem(field, &format!("\"{text}\" is not known"), &mend);
         }
         found.map(|(_, value)| *value)
     }
@@ -436,7 +447,7 @@ impl Reader {
                 Some(name) => format!("did you mean {}{name}?", self.prefix),
                 None => "remove it".to_owned(),
             };
-            self.problem(field, "is not a known field", mend);
+            self.problem(field, "is not a known field", &mend);
         }
         self.problems
     }

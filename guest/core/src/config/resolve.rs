@@ -1,6 +1,6 @@
 //! A config with every default filled in, for an "Advanced" form.
 
-use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant, Secret};
+use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
 use crate::authorization;
 use crate::client_authentication;
 use crate::json::{self, Object};
@@ -34,43 +34,54 @@ pub struct ResolvedField {
 /// Fills in the defaults, given the server as it was discovered. What the config
 /// itself says comes from its own JSON form, so that no field is forgotten.
 pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
-    let given = as_object(&without_secrets(config));
-    let mut effective = config.clone();
-    effective.client_authentication = Some(client_authentication::choose(config, server));
-    effective.endpoints = server.endpoints.clone();
-    effective.offline_access = Some(config.wants_offline_access());
-    effective.timeout = Some(config.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS));
+    let mut given = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
+    hide_secrets(&mut given);
+    let mut fields = given.clone();
+    let mut put = |name: &str, value: Value| {
+        fields.insert(name.to_owned(), value);
+    };
+    put("grant_type", Value::from(config.grant.grant_type()));
+    put("tls", Value::from(config.tls.as_str()));
+    put(
+        "timeout",
+        Value::from(config.timeout.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
+    );
+    put("offline_access", Value::from(config.wants_offline_access()));
+    let method = client_authentication::choose(config, server);
+    put("token_endpoint_auth_method", Value::from(method.as_str()));
+    for (name, url) in server.endpoints.iter() {
+        if let Some(url) = url {
+            put(name, Value::from(url.as_str()));
+        }
+    }
     if config.grant == Grant::AuthorizationCode {
-        effective.scope = authorization::requested_scope(config, server);
-        effective.prompt = authorization::effective_prompt(&[], &config.prompt, &effective.scope);
-    }
-    let mut fields = as_object(&without_secrets(&effective));
-    // Left out at their defaults, and worth being seen.
-    for (name, value) in [
-        ("grant_type", Value::from(config.grant.grant_type())),
-        ("pkce", Value::from(config.pkce)),
-        ("tls", Value::from(config.tls.as_str())),
-    ] {
-        fields.entry(name).or_insert(value);
-    }
-    fields
-        .into_iter()
-        .map(|(name, value)| {
-            let origin = if given.get(&name) == Some(&value) {
-                ValueOrigin::Config
-            } else if is_from_metadata(&name, server) {
-                ValueOrigin::Metadata
-            } else {
-                ValueOrigin::Default
-            };
-            let value = json::text(&value);
-            ResolvedField {
-                name,
-                value,
-                origin,
+        put("pkce", Value::from(config.pkce));
+        let scope = authorization::requested_scope(config, server);
+        let prompt = authorization::effective_prompt(&[], &config.prompt, &scope);
+        let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
+        for (name, words) in [("scope", scope.join(" ")), ("prompt", prompt.join(" "))] {
+            if !words.is_empty() {
+                put(name, Value::from(words));
             }
-        })
-        .collect()
+        }
+    }
+    let mut resolved = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        let origin = if given.get(&name) == Some(&value) {
+            ValueOrigin::Config
+        } else if is_from_metadata(&name, server) {
+            ValueOrigin::Metadata
+        } else {
+            ValueOrigin::Default
+        };
+        let value = json::text(&value);
+        resolved.push(ResolvedField {
+            name,
+            value,
+            origin,
+        });
+    }
+    resolved
 }
 
 fn is_from_metadata(name: &str, server: &Server) -> bool {
@@ -84,42 +95,19 @@ fn is_from_metadata(name: &str, server: &Server) -> bool {
     }
 }
 
-fn as_object(config: &Config) -> Object {
-    json::parse_object(super::format(config).as_bytes()).unwrap_or_default()
-}
-
-/// The config with its literal secrets out of sight. References may be seen.
-fn without_secrets(config: &Config) -> Config {
-    let hide = |secret: &mut Option<Secret>| {
-        if let Some(Secret::Literal(value)) = secret {
-            *value = "***".to_owned().into();
+/// Puts literal secrets out of sight. References, which are objects, may be seen.
+fn hide_secrets(fields: &mut Object) {
+    for name in super::json::SECRETS {
+        if let Some(value) = fields.get_mut(*name).filter(|value| value.is_string()) {
+            *value = Value::from("***");
         }
-    };
-    let mut shown = config.clone();
-    hide(&mut shown.client_secret);
-    match &mut shown.grant {
-        Grant::Password { password, .. } => hide(password),
-        Grant::JwtBearer { assertion, .. } => hide(assertion),
-        Grant::TokenExchange {
-            subject_token,
-            actor_token,
-            ..
-        } => {
-            hide(subject_token);
-            hide(actor_token);
-        }
-        Grant::RefreshToken { refresh_token } => hide(refresh_token),
-        Grant::AuthorizationCode
-        | Grant::ClientCredentials
-        | Grant::DeviceCode
-        | Grant::Extension(_) => {}
     }
-    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     fn resolved() -> Vec<ResolvedField> {
         let config = Config {

@@ -272,12 +272,12 @@ fn revocation_error(response: &http::Response, secrets: &[SecretString]) -> Opti
             .map(|text| printable(text, secrets))
     };
     match text("error") {
-        Some(code) if status < 500 => Some(Error::Refused(ServerError {
+        Some(code) if status < 500 => Some(Error::Refused(ServerError::new(
             code,
-            description: text("error_description"),
-            uri: text("error_uri"),
-            http_status: Some(status),
-        })),
+            text("error_description"),
+            text("error_uri"),
+            Some(status),
+        ))),
         _ => Some(Error::unavailable(format!(
             "the revocation endpoint answered with the status {status}"
         ))),
