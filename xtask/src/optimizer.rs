@@ -56,6 +56,11 @@ impl Optimizer {
         }
     }
 
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.program.is_some()
+    }
+
     /// What it is, for the digest of what a component is made of.
     pub fn identity(&self) -> &'static str {
         match self.program {

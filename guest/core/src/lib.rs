@@ -3,13 +3,15 @@
 //! Read it in this order:
 //!
 //! 1. [`config`]: what a host says of a connection, and what is wrong with it;
-//! 2. [`provider`] and [`metadata`]: where the endpoints come from;
+//! 2. [`provider`] and [`metadata`]: where the endpoints come from, and
+//!    [`endpoint`]: what may be one;
 //! 3. [`authorization`]: the request that the user's browser carries, and the
 //!    redirect that comes back;
 //! 4. [`token_request`], with [`client_authentication`]: what is sent to the
 //!    token endpoint;
 //! 5. [`token_response`], with [`id_token`]: what its answer means;
-//! 6. [`record`], [`seal`]: what is stored, and how it is kept from view;
+//! 6. [`record`], [`json`], [`seal`]: what is stored, in which form, and how it
+//!    is kept from view;
 //! 7. [`renewal`]: when a token is fresh and when a failure is tried again;
 //! 8. [`connection`]: the flows, written once over the [`platform`].
 

@@ -221,6 +221,8 @@ impl<P: Platform> Connection<P> {
         attempts: u64,
     ) -> Result<Rc<Record>> {
         let mut refresh_is_dead = false;
+        // Whether the journal that is found open may be this renewal's own.
+        let mut has_begun = false;
         loop {
             // Somebody may have renewed, or failed, since the record was read.
             let version = self.load().await?;
@@ -238,9 +240,11 @@ impl<P: Platform> Connection<P> {
             };
             let prepared = self.prepare(&way, &server).await?;
             let spends = prepared.spends;
-            let Some(begun) = self.begin_journal(&version, spends.as_ref(), lease).await? else {
+            let begun = self.begin_journal(&version, spends.as_ref(), has_begun, lease);
+            let Some(begun) = begun.await? else {
                 continue;
             };
+            has_begun = true;
             let setback = match self.send_with_retries(prepared.request, attempts).await? {
                 Ok((response, http)) => {
                     let new = self.renewed(&begun.record, reason, server, response, spends, &http);
@@ -331,6 +335,7 @@ impl<P: Platform> Connection<P> {
         &self,
         version: &Version,
         spends: Option<&SecretString>,
+        has_begun: bool,
         lease: &P::Lease,
     ) -> Result<Option<Version>> {
         let now = self.platform.now();
@@ -338,7 +343,8 @@ impl<P: Platform> Connection<P> {
         let mut record = Record::clone(&version.record);
         let mut told = None;
         let open = record.journal.take();
-        if let Some(intent) = open.as_ref().filter(|intent| !intent.in_doubt) {
+        let is_unknown = |intent: &&Intent| !intent.in_doubt && !has_begun;
+        if let Some(intent) = open.as_ref().filter(is_unknown) {
             let event = Event::new(
                 now,
                 EventKind::RenewalInterrupted,

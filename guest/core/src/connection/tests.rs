@@ -166,6 +166,7 @@ mod obtaining {
         world.answer_with(Answer::oauth_error("invalid_grant"));
         assert_eq!(token(&connection), ok("access-2"));
         assert_eq!(world.last_sent("grant_type").as_deref(), Some("password"));
+        assert_eq!(kinds_in_history(&connection), ["renewed", "renewed"]);
     }
 
     #[test]
