@@ -1,14 +1,17 @@
 //! The authorization request that the user's browser carries (RFC 6749 section
 //! 4.1.1), and the redirect that comes back (section 4.1.2).
 
-use crate::config::{Config, Parameter, Prompt, ResponseMode};
+use crate::config::{self, Config, Parameter, Prompt, ResponseMode};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ServerError, ViolationKind};
-use crate::json::stored_fields;
+use crate::json::{Object, stored_fields};
 use crate::metadata::Server;
 use crate::pkce;
 use crate::platform::Random;
 use crate::secret::{SecretString, printable};
 use crate::time::Timestamp;
+use crate::token_request::{self, Form};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 /// How long an authorization may take, in milliseconds.
@@ -65,12 +68,12 @@ stored_fields!(PendingAuthorization {
     expires_at,
 });
 
-/// Makes an authorization request: the URL for the browser, and what is kept
-/// until the answer comes.
+/// Makes an authorization request: its parameters, without the further ones of
+/// config and options, and what is kept until the answer comes.
 ///
 /// # Errors
 /// Not configured, where there is no redirect URI or an option collides with a
-/// computed parameter; a violation, where the metadata names no endpoint.
+/// computed parameter.
 pub fn begin(
     config: &Config,
     server: Server,
@@ -78,7 +81,16 @@ pub fn begin(
     binding: &str,
     now: Timestamp,
     random: &impl Random,
-) -> Result<(String, PendingAuthorization)> {
+) -> Result<(Form, PendingAuthorization)> {
+    for (name, _) in &options.parameters {
+        if config::is_computed(name) {
+            return Err(Error::not_configured(
+                name,
+                "is set by the component",
+                "remove it from the options and use the field that is for it",
+            ));
+        }
+    }
     let redirect_uri = options
         .redirect_uri
         .clone()
@@ -98,28 +110,28 @@ pub fn begin(
         binding: binding.to_owned(),
         expires_at: now.plus_millis(AUTHORIZATION_LIFETIME_MILLIS),
     };
-    let url = authorization_url(config, options, &pending)?;
-    Ok((url, pending))
+    let parameters = parameters(config, options, &pending);
+    Ok((parameters, pending))
 }
 
-fn authorization_url(
+fn parameters(
     config: &Config,
     options: &AuthorizationOptions,
     pending: &PendingAuthorization,
-) -> Result<String> {
-    let mut parameters: Vec<(&str, String)> = vec![
-        ("response_type", "code".to_owned()),
-        ("client_id", config.client_id.clone().unwrap_or_default()),
-        ("redirect_uri", pending.redirect_uri.clone()),
-        ("state", pending.state.reveal().to_owned()),
+) -> Form {
+    let client_id = config.client_id.as_deref().unwrap_or_default();
+    let mut form = vec![
+        ("response_type", SecretString::new("code")),
+        ("client_id", SecretString::new(client_id)),
+        ("redirect_uri", SecretString::new(&pending.redirect_uri)),
+        ("state", pending.state.clone()),
     ];
+    token_request::put_scope(&pending.scope, &mut form);
     let mut put = |name, value: Option<String>| {
         if let Some(value) = value {
-            parameters.push((name, value));
+            form.push((name, SecretString::new(value)));
         }
     };
-    let scope = pending.scope.join(" ");
-    put("scope", (!scope.is_empty()).then_some(scope));
     if let Some(verifier) = &pending.code_verifier {
         put("code_challenge", Some(pkce::s256_challenge(verifier)));
         put("code_challenge_method", Some("S256".to_owned()));
@@ -141,21 +153,45 @@ fn authorization_url(
         .response_mode
         .filter(|mode| *mode != ResponseMode::Query);
     put("response_mode", response_mode.map(|mode| mode.to_string()));
-    for resource in &config.resource {
-        put("resource", Some(resource.clone()));
-    }
-    for audience in &config.audience {
-        put("audience", Some(audience.clone()));
-    }
+    token_request::put_target(config, true, &mut form);
+    form
+}
+
+/// The URL of an authorization request (RFC 6749 section 4.1.1).
+pub(crate) fn url(endpoint: &Endpoint, form: &Form, further: &[Parameter]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(&parameters);
-    query.extend_pairs(&config.authorization_parameters);
-    query.extend_pairs(&options.parameters);
+    for (name, value) in form {
+        query.append_pair(name, value.reveal());
+    }
+    for (name, value) in further {
+        query.append_pair(name, value);
+    }
     // A literal plus is %2B in what was serialised. %20 is read as a space
     // everywhere, + only by those who decode forms.
     let query = query.finish().replace('+', "%20");
-    let endpoint = pending.server.authorization_endpoint()?;
-    Ok(endpoint.with_query(&query).to_string())
+    endpoint.with_query(&query).to_string()
+}
+
+/// An authorization request as the claims of a signed one (RFC 9101 section 4,
+/// OpenID Connect Core section 6.1): what is there more than once is a list, and
+/// an age a number.
+pub(crate) fn claims(form: &Form, further: &[Parameter], claims: &mut Object) {
+    let form = form.iter().map(|(name, value)| (*name, value.reveal()));
+    let further = further.iter();
+    let further = further.map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, text) in form.chain(further) {
+        let value = match text.parse::<u64>() {
+            Ok(seconds) if name == "max_age" => Value::from(seconds),
+            _ => Value::from(text),
+        };
+        match claims.get_mut(name) {
+            None => {
+                claims.insert(name.to_owned(), value);
+            }
+            Some(Value::Array(values)) => values.push(value),
+            Some(one) => *one = Value::Array(vec![one.take(), value]),
+        }
+    }
 }
 
 /// The scopes sent: those configured, and `offline_access` where a refresh token
@@ -236,6 +272,15 @@ impl Redirect {
             }
             Ok(first)
         };
+        // Answers to requests that are never made: the implicit and hybrid flows
+        // (RFC 9700 section 2.1.2), and JARM.
+        for unasked in ["access_token", "id_token", "token", "response"] {
+            if take(unasked)?.is_some() {
+                return Err(violation(&format!(
+                    "the redirect brings {unasked}, which was not asked for"
+                )));
+            }
+        }
         let (code, error) = (take("code")?, take("error")?);
         let (description, uri) = (take("error_description")?, take("error_uri")?);
         let issuer = take("iss")?;
@@ -355,9 +400,11 @@ mod tests {
     fn begun(config: &Config, server: Server) -> (Vec<(String, String)>, PendingAuthorization) {
         let options = AuthorizationOptions::default();
         let random = Counting(Cell::new(0));
-        let (url, pending) =
+        let (form, pending) =
             begin(config, server, &options, "b", Timestamp(0), &random).expect("begun");
-        let url = Url::parse(&url).expect("a URL");
+        let endpoint = pending.server.authorization_endpoint().expect("one");
+        let further = &config.authorization_parameters;
+        let url = Url::parse(&super::url(&endpoint, &form, further)).expect("a URL");
         let pairs = url.query_pairs().into_owned().collect();
         (pairs, pending)
     }
@@ -430,16 +477,42 @@ mod tests {
         let mut config = config();
         config.scope = vec!["a".to_owned(), "b+c".to_owned()];
         let options = AuthorizationOptions::default();
-        let (url, _) = begin(
-            &config,
-            server(),
-            &options,
-            "b",
-            Timestamp(0),
-            &Counting(Cell::new(0)),
-        )
-        .expect("begun");
+        let random = Counting(Cell::new(0));
+        let (form, pending) =
+            begin(&config, server(), &options, "b", Timestamp(0), &random).expect("begun");
+        let endpoint = pending.server.authorization_endpoint().expect("one");
+        let url = super::url(&endpoint, &form, &[]);
         assert!(url.contains("scope=a%20b%2Bc"), "{url}");
+    }
+
+    #[test]
+    fn an_option_cannot_take_the_place_of_a_computed_parameter() {
+        for name in ["state", "Redirect_URI", "code_challenge"] {
+            let options = AuthorizationOptions {
+                parameters: vec![(name.to_owned(), "x".to_owned())],
+                ..AuthorizationOptions::default()
+            };
+            let random = Counting(Cell::new(0));
+            let begun = begin(&config(), server(), &options, "b", Timestamp(0), &random);
+            assert!(matches!(begun, Err(Error::NotConfigured(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_in_claims_has_lists_and_numbers() {
+        let form = vec![
+            ("resource", SecretString::new("a")),
+            ("max_age", SecretString::new("60")),
+            ("resource", SecretString::new("b")),
+            ("login_hint", SecretString::new("7")),
+        ];
+        let further = [("resource".to_owned(), "c".to_owned())];
+        let mut object = Object::new();
+        claims(&form, &further, &mut object);
+        assert_eq!(
+            Value::Object(object),
+            serde_json::json!({"resource": ["a", "b", "c"], "max_age": 60, "login_hint": "7"})
+        );
     }
 
     fn pending(issuer_sent: bool) -> PendingAuthorization {
@@ -526,8 +599,36 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_a_flow_that_was_not_asked_for_is_refused() {
+        for query in [
+            "code=c&access_token=x",
+            "code=c&id_token=x",
+            "code=c&token=x",
+            "id_token=x&token=y",
+            "response=x.y.z",
+        ] {
+            assert_eq!(
+                kind(answer(&pending(false), query)),
+                ViolationKind::Redirect,
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_issuer_is_read_as_in_rfc_9207() {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/oauth.json")).expect("JSON");
+        for vector in vectors["iss_responses"].as_array().expect("a list") {
+            let uri = vector["uri"].as_str().expect("text");
+            let redirect = Redirect::from_url(uri).expect("it is well-formed");
+            assert_eq!(redirect.issuer.as_deref(), vector["iss"].as_str(), "{uri}");
+        }
+    }
+
+    #[test]
     fn neither_code_nor_error_is_refused() {
-        for query in ["", "code=", "token=x"] {
+        for query in ["", "code=", "x=y"] {
             assert_eq!(
                 kind(answer(&pending(false), query)),
                 ViolationKind::Redirect,

@@ -282,9 +282,16 @@ const AUTHORIZATION_RESERVED: &[&str] = &[
     "nonce",
     "code_challenge",
     "code_challenge_method",
+    "dpop_jkt",
     "request",
     "request_uri",
 ];
+
+/// Whether a parameter of the authorization request is set by the component.
+pub(crate) fn is_computed(name: &str) -> bool {
+    AUTHORIZATION_RESERVED.contains(&name.to_ascii_lowercase().as_str())
+}
+
 const TOKEN_RESERVED: &[&str] = &[
     "grant_type",
     "code",
@@ -297,6 +304,10 @@ const TOKEN_RESERVED: &[&str] = &[
     "refresh_token",
     "username",
     "password",
+    "device_code",
+    "assertion",
+    "subject_token",
+    "actor_token",
 ];
 const HEADERS_RESERVED: &[&str] = &[
     "authorization",
