@@ -26,6 +26,10 @@ pub fn choose(config: &Config, server: &Server) -> ClientAuthentication {
             () => ClientSecretBasic,
         };
     }
+    // Without an identifier the key is for the grant's assertion alone.
+    if config.client_id.is_none() {
+        return None;
+    }
     if config.signing_key.is_some() && server.offers(PrivateKeyJwt) {
         return PrivateKeyJwt;
     }
@@ -130,6 +134,7 @@ mod tests {
 
     fn config(secret: bool) -> Config {
         Config {
+            client_id: Some("id".to_owned()),
             client_secret: secret.then(|| Secret::Literal("s".to_owned().into())),
             ..Config::default()
         }
@@ -211,10 +216,10 @@ mod tests {
             assert_eq!(choose(&config, &server(&[offered])), chosen);
         }
         config.signing_key = Some("file:key.pem".to_owned());
-        assert_eq!(
-            choose(&config, &server(&["private_key_jwt"])),
-            PrivateKeyJwt
-        );
+        let server = server(&["private_key_jwt"]);
+        assert_eq!(choose(&config, &server), PrivateKeyJwt);
+        config.client_id = Option::None;
+        assert_eq!(choose(&config, &server), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
 
 /// The algorithms that are signed with and believed, each with the keys that it
 /// takes (RFC 7518 section 3.1, RFC 8037, RFC 9864). `none` is not among them,
@@ -176,12 +177,15 @@ pub(crate) fn hmac_sha256(key: &[u8], data: &[u8]) -> [u8; 32] {
     } else {
         block[..key.len()].copy_from_slice(key);
     }
-    let padded = |pad: u8| block.map(|byte| byte ^ pad);
-    let inner = Sha256::new().chain_update(padded(0x36)).chain_update(data);
-    let outer = Sha256::new().chain_update(padded(0x5c));
-    let mac = outer.chain_update(inner.finalize()).finalize().into();
-    zeroize::Zeroize::zeroize(&mut block);
-    mac
+    // The key of the inner hash, then that of the outer.
+    let pad = |block: &mut [u8; 64], byte: u8| block.iter_mut().for_each(|key| *key ^= byte);
+    pad(&mut block, 0x36);
+    let inner = Sha256::new().chain_update(block).chain_update(data);
+    let inner = inner.finalize();
+    pad(&mut block, 0x36 ^ 0x5c);
+    let outer = Sha256::new().chain_update(block).chain_update(inner);
+    block.zeroize();
+    outer.finalize().into()
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! What is wrong with a config: what it lacks, what contradicts itself, and
 //! what the security profile (RFC 9700, RFC 8252, OAuth 2.1) advises against.
 
-use super::{ClientAuthentication, Config, Grant, Problem, Prompt, Secret, Severity, TlsMode};
+use super::{
+    ClientAuthentication, Config, Grant, Problem, Prompt, PushedAuthorization, Secret, Severity,
+    TlsMode,
+};
 use crate::endpoint::{Endpoint, redirect_uri_problem};
 use crate::json;
 use crate::provider;
@@ -75,6 +78,15 @@ fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::error(
             "authorization_endpoint",
             "is missing",
+            "name it, or the issuer so that it is discovered",
+        ));
+    }
+    if config.pushed_authorization == PushedAuthorization::Always
+        && config.endpoints.pushed_authorization_request.is_none()
+    {
+        problems.push(Problem::error(
+            "pushed_authorization_request_endpoint",
+            "is missing for par",
             "name it, or the issuer so that it is discovered",
         ));
     }
@@ -436,6 +448,17 @@ mod tests {
     fn client_credentials_need_a_way_to_authenticate() {
         let config = r#"{"client_id": "id", "grant_type": "client_credentials", "token_endpoint": "https://as.example/t"}"#;
         assert_eq!(errors(config), ["client_secret"]);
+    }
+
+    #[test]
+    fn what_is_to_be_pushed_needs_a_place_to_go_to() {
+        let config = r#"{"client_id": "id", "par": true, "token_endpoint": "https://as.example/t",
+            "authorization_endpoint": "https://as.example/a"}"#;
+        assert_eq!(errors(config), ["pushed_authorization_request_endpoint"]);
+        assert_eq!(
+            errors(&COMPLETE.replacen('{', r#"{"par": true, "#, 1)),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The user's part: beginning an authorization and completing it, by any
 //! instance on any node.
 
-use super::renew::{NewCredential, unbound};
+use super::renew::{NewCredential, id_token_ignored, unbound};
 use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};
@@ -275,21 +275,28 @@ impl<P: Platform> Connection<P> {
             return Err(Error::ProtocolViolation(unbound()));
         }
         let skew = token_response::clock_skew_millis(http);
+        let expected = Expected {
+            issuer: server.issuer.as_deref(),
+            client_id: self.config.client_id.as_deref().unwrap_or_default(),
+            algorithms: &server.id_token_algorithms,
+            nonce,
+            // Asked for in the authorization request alone.
+            max_age: self.config.max_age.filter(|_| nonce.is_some()),
+            subject: None,
+            access_token: &response.access_token,
+            server_now: Timestamp(http.arrived_at.0.saturating_add_signed(skew)),
+        };
+        let mut ignored = None;
         match &response.id_token {
             Some(id_token) => {
-                let expected = Expected {
-                    issuer: server.issuer.as_deref(),
-                    client_id: self.config.client_id.as_deref().unwrap_or_default(),
-                    algorithms: &server.id_token_algorithms,
-                    nonce,
-                    // Asked for in the authorization request alone.
-                    max_age: self.config.max_age.filter(|_| nonce.is_some()),
-                    subject: None,
-                    access_token: &response.access_token,
-                    server_now: Timestamp(http.arrived_at.0.saturating_add_signed(skew)),
-                };
-                let token = id_token::check(id_token, &expected)?;
-                self.verify(&token, server).await?;
+                let checked = self.check_id_token(id_token, &expected, server).await;
+                // One that was not asked for is passed over.
+                match checked {
+                    Err(error) if !scope.iter().any(|name| name == "openid") => {
+                        ignored = Some(error);
+                    }
+                    checked => checked?,
+                }
             }
             // OpenID Connect Core section 3.1.3.3: asked for openid, there is an
             // id_token. A plain OAuth server that ignores the scope has none.
@@ -302,7 +309,11 @@ impl<P: Platform> Connection<P> {
         }
         let reason = RenewalReason::Authorization;
         let mut new = self.credential(response, http, reason, server.clone(), scope);
-        new.credential.id_token = new.id_token.take();
+        let id_token = new.id_token.take();
+        match ignored {
+            None => new.credential.id_token = id_token,
+            Some(error) => new.quirks.push(id_token_ignored(&error)),
+        }
         Ok(new)
     }
 

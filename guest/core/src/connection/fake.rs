@@ -379,7 +379,7 @@ impl Platform for FakePlatform {
             body,
         };
         world.received.borrow_mut().push(received.clone());
-        let now = CLOCK.get().now;
+        let now = CLOCK.get().now / 1000;
         let served = |world: &World| {
             let mut server = world.server.borrow_mut();
             server.answer(&received, now)

@@ -236,7 +236,7 @@ impl Server {
         self.good.insert(refresh_token.to_owned());
     }
 
-    /// Answers a request to one of its endpoints.
+    /// Answers a request to one of its endpoints, at so many seconds since 1970.
     pub fn answer(&mut self, request: &Received, now: u64) -> Option<Response> {
         let answer = match (request.method, request.path()) {
             ("POST", "/token") => self.token(request, now),
@@ -530,9 +530,8 @@ impl Server {
     // ---- tokens -------------------------------------------------------------
 
     fn token(&mut self, request: &Received, now: u64) -> Result<Response, Response> {
-        let seconds = now / 1000;
-        self.authenticate(request, seconds)?;
-        let key = match self.check_proof(request, None, seconds) {
+        self.authenticate(request, now)?;
+        let key = match self.check_proof(request, None, now) {
             Ok(None) if self.requires_proofs && !self.ignores_proofs => {
                 return Err(refused(400, "invalid_dpop_proof", "there is none"));
             }
@@ -572,7 +571,10 @@ impl Server {
                 if asked["redirect_uri"] != of("redirect_uri") {
                     return invalid("the redirect URI is another");
                 }
-                if asked.contains_key("dpop_jkt") && asked.get("dpop_jkt") != key.as_ref() {
+                if asked.contains_key("dpop_jkt")
+                    && !self.ignores_proofs
+                    && asked.get("dpop_jkt") != key.as_ref()
+                {
                     return invalid("the key is another");
                 }
                 Ok(self.issue(with_refresh_token, key, request, Some(&asked), now))
@@ -601,7 +603,7 @@ impl Server {
             "password" => Ok(self.issue(with_refresh_token, key, request, None, now)),
             "urn:ietf:params:oauth:grant-type:device_code" => self.poll(request, key, now),
             "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
-                if let Err(why) = self.check_grant_assertion(of("assertion"), now / 1000) {
+                if let Err(why) = self.check_grant_assertion(of("assertion"), now) {
                     return invalid(why);
                 }
                 Ok(self.issue(false, key, request, None, now))
@@ -657,8 +659,7 @@ impl Server {
             body["expires_in"] = lifetime.into();
         }
         let lifetime = self.lifetime.unwrap_or(1000);
-        self.access
-            .insert(access_token.clone(), now / 1000 + lifetime);
+        self.access.insert(access_token.clone(), now + lifetime);
         let mut issued = vec![access_token.clone()];
         if with_refresh_token {
             let refresh_token = format!("refresh-{}", self.issued);
@@ -684,7 +685,7 @@ impl Server {
         let nonce = asked.and_then(|asked| asked.get("nonce").cloned());
         let nonce = nonce.or(self.nonce.take());
         if is_openid || nonce.is_some() || self.id_token.always {
-            body["id_token"] = self.identify(&access_token, nonce, now / 1000).into();
+            body["id_token"] = self.identify(&access_token, nonce, now).into();
         }
         for (name, value) in &self.adds {
             body[*name] = value.clone();
@@ -761,18 +762,17 @@ impl Server {
         key: Option<String>,
         now: u64,
     ) -> Result<Response, Response> {
-        let seconds = now / 1000;
         let Some(device) = &mut self.device else {
             return Err(refused(400, "invalid_grant", "there is no such code"));
         };
         if device.code != request.of("device_code") {
             return Err(refused(400, "invalid_grant", "the code is another"));
         }
-        if seconds >= device.expires_at {
+        if now >= device.expires_at {
             return Err(refused(400, "expired_token", ""));
         }
-        let is_hasty = seconds - device.polled_at < device.interval;
-        device.polled_at = seconds;
+        let is_hasty = now - device.polled_at < device.interval;
+        device.polled_at = now;
         if is_hasty {
             // RFC 8628 section 3.5.
             device.interval += 5;
@@ -805,7 +805,7 @@ impl Server {
         let header = request.headers.get("authorization");
         let header = header.map_or("", String::as_str);
         let (scheme, token) = header.split_once(' ').unwrap_or_default();
-        if !self.access.get(token).is_some_and(|expiry| now < *expiry) {
+        if self.access.get(token).is_none_or(|expiry| now >= *expiry) {
             return Err(challenged(r#"Bearer error="invalid_token""#));
         }
         let key = match scheme {

@@ -10,7 +10,7 @@ use crate::dpop::{self, Subject};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ServerError, ViolationKind};
 use crate::http;
-use crate::id_token::{self, KEYED_WITH_SECRET, violation};
+use crate::id_token::{self, Expected, KEYED_WITH_SECRET, violation};
 use crate::json::{self, Object};
 use crate::jws::{self, Received};
 use crate::metadata::{self, Server};
@@ -40,13 +40,27 @@ pub(super) struct Keys {
 }
 
 impl<P: Platform> Connection<P> {
+    /// Checks all of an id_token.
+    ///
+    /// # Errors
+    /// As [`id_token::check`] and [`verify`](Self::verify).
+    pub(super) async fn check_id_token(
+        &self,
+        id_token: &SecretString,
+        expected: &Expected<'_>,
+        server: &Server,
+    ) -> Result<()> {
+        let token = id_token::check(id_token, expected)?;
+        self.verify(&token, server).await
+    }
+
     /// Checks the signature of what the server signed. Keys that were read a
     /// while ago are read anew where they do not fit, once.
     ///
     /// # Errors
     /// A violation; unavailable, where the keys cannot be had; what the host says
     /// where it cannot verify.
-    pub(super) async fn verify(&self, token: &Received<'_>, server: &Server) -> Result<()> {
+    async fn verify(&self, token: &Received<'_>, server: &Server) -> Result<()> {
         if token.algorithm() == KEYED_WITH_SECRET {
             let secret = match &self.config.client_secret {
                 Some(secret) => Some(self.reveal(secret).await?),

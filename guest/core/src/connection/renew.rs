@@ -16,7 +16,7 @@ use crate::error::{
 };
 use crate::event::{Event, EventKind};
 use crate::http;
-use crate::id_token::{self, Expected};
+use crate::id_token::Expected;
 use crate::json;
 use crate::metadata::Server;
 use crate::platform::{Lease, Platform};
@@ -636,8 +636,8 @@ impl<P: Platform> Connection<P> {
             Some(id_token) => match self.check_renewed(id_token, credential).await {
                 Ok(()) => Some(id_token),
                 Err(error) => {
-                    let message = format!("an id_token was ignored: {error}");
                     let at = self.platform.now();
+                    let message = id_token_ignored(&error);
                     quirk = Some(Event::new(at, EventKind::QuirkApplied, message));
                     None
                 }
@@ -685,8 +685,8 @@ impl<P: Platform> Connection<P> {
             access_token: &credential.access_token,
             server_now: Timestamp(credential.received_at.0.saturating_add_signed(skew)),
         };
-        let token = id_token::check(id_token, &expected)?;
-        self.verify(&token, &credential.server).await
+        self.check_id_token(id_token, &expected, &credential.server)
+            .await
     }
 
     /// Stores what a renewal brought; no token is handed out before. What came
@@ -956,6 +956,11 @@ impl NewCredential {
         record.failure = None;
         events
     }
+}
+
+/// What is told of an id_token that is not to be believed, and was not needed.
+pub(super) fn id_token_ignored(error: &Error) -> String {
+    format!("an id_token was ignored: {error}")
 }
 
 /// What an answer is where the token is not bound as it should be.

@@ -214,7 +214,7 @@ impl<P: Platform> Connection<P> {
     ) -> std::result::Result<http::Response, http::Failure> {
         for _ in 0..dpop::NONCE_RETRIES {
             let response = self.platform.send(request).await?;
-            if !self.takes_nonce(&response) {
+            if !self.takes_nonce(call, &response) {
                 return Ok(response);
             }
             match self.ready(call).await {
@@ -223,14 +223,16 @@ impl<P: Platform> Connection<P> {
             }
         }
         let response = self.platform.send(request).await?;
-        self.takes_nonce(&response);
+        self.takes_nonce(call, &response);
         Ok(response)
     }
 
     /// Keeps the nonce that the authorization server gives for the next proof
     /// (RFC 9449 section 8.2), and tells whether it asks for this one now.
-    fn takes_nonce(&self, response: &http::Response) -> bool {
-        let Some(nonce) = response.header(dpop::NONCE_HEADER) else {
+    fn takes_nonce(&self, call: &Call<'_>, response: &http::Response) -> bool {
+        let has_proof = self.config.dpop && call.further.is_none();
+        let nonce = response.header(dpop::NONCE_HEADER);
+        let Some(nonce) = nonce.filter(|_| has_proof) else {
             return false;
         };
         let before = self.dpop_nonce.replace(Some(nonce.to_owned()));
