@@ -156,12 +156,8 @@ impl<P: Platform> Connection<P> {
         form: Form,
         further: &[Parameter],
     ) -> Result<SecretString> {
-        let call = Call {
-            endpoint: server.optional_endpoint("pushed_authorization_request_endpoint")?,
-            server,
-            form,
-            further: Some(further),
-        };
+        let name = "pushed_authorization_request_endpoint";
+        let call = Call::to(server, name, form, further)?;
         let answer = self.ask(&call).await?;
         let request_uri = answer.get("request_uri").and_then(Value::as_str);
         let request_uri = request_uri.filter(|text| !text.is_empty());
@@ -237,12 +233,7 @@ impl<P: Platform> Connection<P> {
             redirect_uri: &pending.redirect_uri,
             code_verifier: pending.code_verifier.as_ref(),
         };
-        let call = Call {
-            endpoint: server.token_endpoint()?,
-            form: token_request::form(&self.config, grant),
-            server,
-            further: None,
-        };
+        let call = Call::for_token(server, token_request::form(&self.config, grant))?;
         let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
         let http = self.send(&call, request).await;

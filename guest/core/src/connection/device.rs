@@ -58,12 +58,8 @@ impl<P: Platform> Connection<P> {
         form.push(("client_id", SecretString::new(id)));
         token_request::put_scope(&scope, &mut form);
         token_request::put_target(&self.config, true, &mut form);
-        let call = Call {
-            endpoint: server.optional_endpoint("device_authorization_endpoint")?,
-            server: &server,
-            form,
-            further: Some(&self.config.authorization_parameters),
-        };
+        let further = &self.config.authorization_parameters;
+        let call = Call::to(&server, "device_authorization_endpoint", form, further)?;
         let answer = self.ask(&call).await?;
         let now = self.platform.now();
         let (device_code, shown) = device_authorization::read(&answer, now)?;
@@ -191,12 +187,8 @@ impl<P: Platform> Connection<P> {
         &self,
         device: &PendingDevice,
     ) -> Result<std::result::Result<super::renew::NewCredential, Undecided>> {
-        let call = Call {
-            endpoint: device.server.token_endpoint()?,
-            server: &device.server,
-            form: token_request::form(&self.config, TokenGrant::DeviceCode(&device.device_code)),
-            further: None,
-        };
+        let grant = TokenGrant::DeviceCode(&device.device_code);
+        let call = Call::for_token(&device.server, token_request::form(&self.config, grant))?;
         let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
         let http = match self.send(&call, request).await {

@@ -298,15 +298,11 @@ fn about_token<'a>(
     token: &SecretString,
     hint: &str,
 ) -> Result<Call<'a>> {
-    Ok(Call {
-        endpoint: server.optional_endpoint(endpoint)?,
-        server,
-        form: vec![
-            ("token", token.clone()),
-            ("token_type_hint", SecretString::new(hint)),
-        ],
-        further: Some(&[]),
-    })
+    let form = vec![
+        ("token", token.clone()),
+        ("token_type_hint", SecretString::new(hint)),
+    ];
+    Call::to(server, endpoint, form, &[])
 }
 
 /// The expiry of an active token by the host's clock (RFC 7662 section 2.2).

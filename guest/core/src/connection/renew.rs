@@ -6,7 +6,7 @@
 //! an outage is never taken for a logout.
 
 use super::identity::subject_of;
-use super::sending::{Call, typed};
+use super::sending::Call;
 use super::storage::{COMMIT_PAUSES, Version, Written};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
@@ -17,7 +17,6 @@ use crate::error::{
 use crate::event::{Event, EventKind};
 use crate::http;
 use crate::id_token::Expected;
-use crate::json;
 use crate::metadata::Server;
 use crate::platform::{Lease, Platform};
 use crate::record::{Credential, Failure, FailureCause, Intent, Record, RenewalReason};
@@ -26,7 +25,6 @@ use crate::secret::{SecretString, printable};
 use crate::time::Timestamp;
 use crate::token_request::{self, Form, TokenGrant};
 use crate::token_response::{self, TokenResponse};
-use serde_json::Value;
 use std::rc::Rc;
 
 /// How long one wait for the lease lasts before the record is looked at again,
@@ -287,15 +285,11 @@ impl<P: Platform> Connection<P> {
             Some(refresh_token) => TokenGrant::RefreshToken(refresh_token),
             None => TokenGrant::Other(
                 self.config.grant.grant_type(),
-                self.grant_parameters(server).await?,
+                self.grant_parameters().await?,
             ),
         };
-        let call = Call {
-            endpoint: server.token_endpoint()?,
-            form: token_request::form(&self.config, grant),
-            server,
-            further: None,
-        };
+        let mut call = Call::for_token(server, token_request::form(&self.config, grant))?;
+        call.asserts = spends.is_none();
         Ok(Prepared {
             request: self.ready(&call).await?,
             call,
@@ -304,7 +298,7 @@ impl<P: Platform> Connection<P> {
     }
 
     /// What the config's grant sends that is its own, secrets resolved.
-    async fn grant_parameters(&self, server: &Server) -> Result<Form> {
+    async fn grant_parameters(&self) -> Result<Form> {
         let mut form = Form::new();
         let mut put_text = |name, text: &Option<String>| {
             if let Some(text) = text {
@@ -315,12 +309,6 @@ impl<P: Platform> Connection<P> {
             Grant::Password { username, password } => {
                 put_text("username", username);
                 [("password", password), ("", &None)]
-            }
-            Grant::JwtBearer {
-                assertion: None, ..
-            } => {
-                form.push(("assertion", self.assertion(server).await?));
-                return Ok(form);
             }
             Grant::JwtBearer { assertion, .. } => [("assertion", assertion), ("", &None)],
             Grant::TokenExchange {
@@ -346,44 +334,6 @@ impl<P: Platform> Connection<P> {
             }
         }
         Ok(form)
-    }
-
-    /// An assertion for the JWT bearer grant (RFC 7523 section 2.1), made of what
-    /// the config says of it. It has a `scope` claim besides the parameter: there
-    /// Google looks for it, others pass it over. A claim of the config's that is
-    /// `null` is left out.
-    async fn assertion(&self, server: &Server) -> Result<SecretString> {
-        let Grant::JwtBearer {
-            issuer,
-            subject,
-            audience,
-            claims: further,
-            ..
-        } = &self.config.grant
-        else {
-            return Ok(SecretString::default());
-        };
-        let issuer = issuer.as_ref().or(self.config.client_id.as_ref());
-        let issuer = issuer.map_or("", String::as_str);
-        let audience = audience.as_ref().or(server.endpoints.token.as_ref());
-        let mut claims = self.assertion_claims(
-            issuer,
-            subject.as_deref().unwrap_or(issuer),
-            audience.map_or("", String::as_str),
-        );
-        let scope = self.config.scope.join(" ");
-        if !scope.is_empty() {
-            claims.insert("scope".to_owned(), Value::from(scope));
-        }
-        let further = further.as_deref().unwrap_or("{}");
-        for (name, value) in json::parse_object(further.as_bytes()).unwrap_or_default() {
-            if value.is_null() {
-                claims.remove(&name);
-            } else {
-                claims.insert(name, value);
-            }
-        }
-        self.sign(typed("JWT"), claims, &[]).await
     }
 
     /// Stores that a request is about to be sent. `None`: somebody else wrote

@@ -3,7 +3,7 @@
 
 use super::{Connection, from_secret_error};
 use crate::client_authentication::{self, ASSERTION_LIFETIME_SECONDS, Client};
-use crate::config::{BasicEncoding, ClientAuthentication, Parameter, Secret};
+use crate::config::{BasicEncoding, ClientAuthentication, Grant, Parameter, Secret};
 use crate::dpop::{self, Subject};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ServerError, ViolationKind};
@@ -27,6 +27,38 @@ pub(super) struct Call<'a> {
     pub form: Form,
     /// What the config adds; `None` for a token request, which has more of it.
     pub further: Option<&'a [Parameter]>,
+    /// Whether the grant is run, so that its assertion is made too where the
+    /// config brings none.
+    pub asserts: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A token request.
+    pub fn for_token(server: &'a Server, form: Form) -> Result<Self> {
+        Ok(Self {
+            endpoint: server.token_endpoint()?,
+            server,
+            form,
+            further: None,
+            asserts: false,
+        })
+    }
+
+    /// A request to another endpoint, by its registered name.
+    pub fn to(
+        server: &'a Server,
+        endpoint: &str,
+        form: Form,
+        further: &'a [Parameter],
+    ) -> Result<Self> {
+        Ok(Self {
+            endpoint: server.optional_endpoint(endpoint)?,
+            server,
+            form,
+            further: Some(further),
+            asserts: false,
+        })
+    }
 }
 
 impl<P: Platform> Connection<P> {
@@ -128,6 +160,44 @@ impl<P: Platform> Connection<P> {
         self.sign(header, claims, &[]).await
     }
 
+    /// An assertion for the JWT bearer grant (RFC 7523 section 2.1), made of what
+    /// the config says of it. It has a `scope` claim besides the parameter: there
+    /// Google looks for it, others pass it over. A claim of the config's that is
+    /// `null` is left out.
+    async fn assertion(&self, server: &Server) -> Result<SecretString> {
+        let Grant::JwtBearer {
+            issuer,
+            subject,
+            audience,
+            claims: further,
+            ..
+        } = &self.config.grant
+        else {
+            return Ok(SecretString::default());
+        };
+        let issuer = issuer.as_ref().or(self.config.client_id.as_ref());
+        let issuer = issuer.map_or("", String::as_str);
+        let audience = audience.as_ref().or(server.endpoints.token.as_ref());
+        let mut claims = self.assertion_claims(
+            issuer,
+            subject.as_deref().unwrap_or(issuer),
+            audience.map_or("", String::as_str),
+        );
+        let scope = self.config.scope.join(" ");
+        if !scope.is_empty() {
+            claims.insert("scope".to_owned(), Value::from(scope));
+        }
+        let further = further.as_deref().unwrap_or("{}");
+        for (name, value) in json::parse_object(further.as_bytes()).unwrap_or_default() {
+            if value.is_null() {
+                claims.remove(&name);
+            } else {
+                claims.insert(name, value);
+            }
+        }
+        self.sign(typed("JWT"), claims, &[]).await
+    }
+
     /// The client as it authenticates to that server in one request.
     async fn client(&self, server: &Server) -> Result<Client<'_>> {
         let method = client_authentication::choose(&self.config, server);
@@ -180,7 +250,14 @@ impl<P: Platform> Connection<P> {
     /// The request of a call, ready to be sent once.
     pub(super) async fn ready(&self, call: &Call<'_>) -> Result<http::Request> {
         let client = self.client(call.server).await?;
-        let (endpoint, form) = (call.endpoint.clone(), call.form.clone());
+        let (endpoint, mut form) = (call.endpoint.clone(), call.form.clone());
+        if call.asserts
+            && let Grant::JwtBearer {
+                assertion: None, ..
+            } = self.config.grant
+        {
+            form.push(("assertion", self.assertion(call.server).await?));
+        }
         let Some(further) = call.further else {
             let mut request = token_request::build_for_token(&self.config, endpoint, &client, form);
             if self.config.dpop {

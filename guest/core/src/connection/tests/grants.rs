@@ -66,10 +66,9 @@ fn a_second_attempt_in_one_call_has_an_assertion_of_its_own() {
     assert_eq!(token(&connection), ok("access-1"));
     let sent = world.sent_to("/token");
     assert_eq!(sent.len(), 2);
-    assert_ne!(
-        sent[0].form["client_assertion"],
-        sent[1].form["client_assertion"]
-    );
+    for name in ["assertion", "client_assertion"] {
+        assert_ne!(sent[0].form[name], sent[1].form[name], "{name}");
+    }
 }
 
 #[test]
