@@ -1,12 +1,11 @@
 //! How the client proves at the token endpoint who it is: exactly one way per
 //! request, chosen beforehand and never probed for (RFC 6749 section 2.3).
 
+use crate::base64::base64;
 use crate::config::{BasicEncoding, ClientAuthentication, Config};
 use crate::metadata::Server;
 use crate::secret::SecretString;
 use crate::token_request::Form;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 
 /// The way that is used: the config's, else one that the server offers, else
 /// Basic with a secret and none without.
@@ -124,7 +123,7 @@ fn basic(id: &str, secret: &str, encoding: BasicEncoding) -> SecretString {
         }
         BasicEncoding::Raw => SecretString::new(format!("{id}:{secret}")),
     };
-    SecretString::new(format!("Basic {}", BASE64_STANDARD.encode(pair.reveal())))
+    SecretString::new(format!("Basic {}", base64(pair.reveal().as_bytes())))
 }
 
 #[cfg(test)]
@@ -166,13 +165,10 @@ mod tests {
         let encoded = basic("odd:id", "p w%", BasicEncoding::FormUrlencoded);
         assert_eq!(
             encoded.reveal(),
-            format!("Basic {}", BASE64_STANDARD.encode("odd%3Aid:p+w%25"))
+            format!("Basic {}", base64(b"odd%3Aid:p+w%25"))
         );
         let raw = basic("id", "p w%", BasicEncoding::Raw);
-        assert_eq!(
-            raw.reveal(),
-            format!("Basic {}", BASE64_STANDARD.encode("id:p w%"))
-        );
+        assert_eq!(raw.reveal(), format!("Basic {}", base64(b"id:p w%")));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Demonstrating Proof of Possession (RFC 9449): what a proof claims, and how a
 //! server asks for its nonce in one.
 
+use crate::base64::base64url;
 use crate::challenge;
 use crate::endpoint::Endpoint;
 use crate::http::{Method, Response};
 use crate::json::{self, Object};
-use crate::secret::{SecretString, base64url};
+use crate::secret::SecretString;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 

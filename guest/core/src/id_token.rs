@@ -3,9 +3,10 @@
 //! publishes none, the TLS server that the id_token came from vouches for it
 //! (number 6 there); there is no such exemption where there are keys.
 
+use crate::base64::base64url;
 use crate::error::{Error, Result, ViolationKind};
 use crate::jws::{self, Received};
-use crate::secret::{SecretString, base64url};
+use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};

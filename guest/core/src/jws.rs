@@ -2,10 +2,9 @@
 //! client makes and checks them. The private keys are the host's; what is made
 //! here is made with a shared secret alone.
 
+use crate::base64::{base64url, from_base64url};
 use crate::json::{self, Object};
-use crate::secret::{SecretString, base64url};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use crate::secret::SecretString;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -137,17 +136,14 @@ pub(crate) struct Received<'a> {
 impl<'a> Received<'a> {
     /// Takes a compact JWS apart. An encrypted one has five parts and is none.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
-        let (signed, signature) = text.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        let object = |part: &str| {
-            let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
-            json::parse_object(&bytes).ok()
-        };
+        let (header, rest) = text.split_once('.')?;
+        let (claims, signature) = rest.split_once('.')?;
+        let object = |part: &str| json::parse_object(&from_base64url(part)?).ok();
         Some(Self {
             header: object(header)?,
             claims: object(claims)?,
-            signed,
-            signature: BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?,
+            signed: text.strip_suffix(signature)?.strip_suffix('.')?,
+            signature: from_base64url(signature)?,
         })
     }
 
@@ -200,7 +196,7 @@ mod tests {
 
     fn decoded(text: &Value) -> Vec<u8> {
         let text = text.as_str().expect("text");
-        BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64url")
+        from_base64url(text).expect("base64url")
     }
 
     #[test]

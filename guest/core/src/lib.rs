@@ -17,6 +17,7 @@
 //! 8. [`connection`]: the flows, written once over the [`platform`].
 
 pub mod authorization;
+mod base64;
 mod challenge;
 pub mod client_authentication;
 pub mod config;

@@ -1,8 +1,9 @@
 //! Proof Key for Code Exchange (RFC 7636), with S256 alone (RFC 9700 section
 //! 2.1.1).
 
+use crate::base64::base64url;
 use crate::platform::Random;
-use crate::secret::{SecretString, base64url};
+use crate::secret::SecretString;
 use sha2::{Digest, Sha256};
 
 /// 256 random bits as 43 characters: fit for a code verifier (RFC 7636 section

@@ -136,9 +136,8 @@ impl<P: Platform> Connection<P> {
         let audience = server.issuer.as_ref();
         let audience = audience.or(server.endpoints.authorization.as_ref());
         let audience = audience.map_or("", String::as_str);
-        let mut claims = self.assertion_claims(client_id, "", audience);
         // A request with a subject might pass for an assertion (section 10.8).
-        claims.remove("sub");
+        let mut claims = self.assertion_claims(client_id, None, audience);
         let now = self.server_now();
         let expiry = now.plus_millis(AUTHORIZATION_LIFETIME_MILLIS);
         claims.insert("exp".to_owned(), Value::from(expiry.seconds()));

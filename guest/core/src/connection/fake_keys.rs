@@ -1,8 +1,7 @@
 //! Keys of the fake world, whose values the RFCs publish: what the host signs and
 //! verifies with, and what the fake server does.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use crate::base64::from_base64url;
 use ring::rand::SystemRandom;
 use ring::{rsa, signature};
 use serde_json::Value;
@@ -53,7 +52,7 @@ pub fn public(key: &Value) -> Value {
 
 fn bytes(key: &Value, member: &str) -> Vec<u8> {
     let text = key[member].as_str().unwrap_or_default();
-    BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64url")
+    from_base64url(text).expect("base64url")
 }
 
 /// A point of a curve, uncompressed.
@@ -145,10 +144,10 @@ fn the_published_signatures_are_verified_and_a_changed_one_is_not() {
         let compact = vector["compact"].as_str().expect("text");
         let (signed, signature) = compact.rsplit_once('.').expect("parts");
         let (header, _) = signed.split_once('.').expect("parts");
-        let header = BASE64_URL_SAFE_NO_PAD.decode(header).expect("base64url");
+        let header = from_base64url(header).expect("base64url");
         let header: Value = serde_json::from_slice(&header).expect("JSON");
         let algorithm = header["alg"].as_str().expect("text");
-        let mut signature = BASE64_URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        let mut signature = from_base64url(signature).expect("base64url");
         let key = public(&vector["key"]);
         let Some(good) = verify(&key, algorithm, signed.as_bytes(), &signature) else {
             continue;

@@ -3,10 +3,11 @@
 //! refuses.
 
 use super::fake_keys;
+use crate::base64::base64url;
 use crate::config::ClientAuthentication;
 use crate::http::Response;
 use crate::jws;
-use crate::secret::{SecretString, base64url};
+use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -110,7 +110,7 @@ impl<P: Platform> Connection<P> {
             self.platform.sleep(KEYS_PAUSE_MILLIS).await;
             found = self.read_document(&place, timeout).await;
         }
-        let Some(Value::Array(keys)) = found?.remove("keys") else {
+        let Some(Value::Array(keys)) = found?.get("keys").cloned() else {
             return Err(Error::violation(
                 ViolationKind::Metadata,
                 format!("{place} publishes no keys"),

@@ -66,7 +66,7 @@ fn the_headers_of_a_request_are_the_token_and_a_proof_for_it() {
     assert_eq!(proof.text("htu"), Some("https://api.example/notes"));
     assert_eq!(proof.text("nonce"), Some("n-1"));
     use sha2::Digest;
-    let hash = crate::secret::base64url(&sha2::Sha256::digest(value));
+    let hash = crate::base64::base64url(&sha2::Sha256::digest(value));
     assert_eq!(proof.text("ath"), Some(hash.as_str()));
 }
 
