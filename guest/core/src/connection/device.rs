@@ -103,11 +103,7 @@ impl<P: Platform> Connection<P> {
             .change(&mut |record| {
                 let device = record.device.as_mut();
                 let device = device.filter(|device| device.binding == self.binding);
-                let device = device.ok_or_else(|| {
-                    Error::NotAuthorized(
-                        "no device authorization is under way; begin one".to_owned(),
-                    )
-                })?;
+                let device = device.ok_or_else(none_under_way)?;
                 found = Some(device.clone());
                 if now >= device.expires_at {
                     record.device = None;
@@ -153,9 +149,13 @@ impl<P: Platform> Connection<P> {
         // of them may have brought the token.
         let mut answer = Ok(DevicePoll::Authorized);
         self.change(&mut |record| {
+            let is_authorized = record.device.is_none() && self.credential_in(record).is_some();
             let pending = record.device.as_mut();
             let pending = pending.filter(|other| other.device_code == device.device_code);
             let Some(pending) = pending else {
+                if !is_authorized {
+                    answer = Err(none_under_way());
+                }
                 return Ok(());
             };
             answer = match &polled {
@@ -241,6 +241,10 @@ fn is_final(error: &Error) -> bool {
 fn says_slow_down(response: &http::Response) -> bool {
     json::parse_object(&response.body)
         .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some("slow_down"))
+}
+
+fn none_under_way() -> Error {
+    Error::NotAuthorized("no device authorization is under way; begin one".to_owned())
 }
 
 fn expired() -> Error {

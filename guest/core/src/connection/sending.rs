@@ -136,6 +136,7 @@ impl<P: Platform> Connection<P> {
         };
         let algorithm = jws::algorithm_for(&key, accepted).ok_or_else(unusable)?;
         header.insert("alg".to_owned(), Value::from(algorithm));
+        // A proof brings the key itself: whoever makes it has the place for it.
         if header.contains_key("jwk") {
             let public = jws::public_members(&key).ok_or_else(unusable)?;
             header.insert("jwk".to_owned(), Value::Object(public));

@@ -208,6 +208,17 @@ mod obtaining {
     }
 
     #[test]
+    fn a_bearer_token_makes_one_header() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let options = TokenOptions::default();
+        let url = "https://api.example/";
+        let headers = run(connection.authorization_headers("GET", url, &options, None));
+        let bearer = SecretString::new("Bearer access-1");
+        assert_eq!(headers, Ok(vec![("Authorization", bearer)]));
+    }
+
+    #[test]
     fn a_token_of_unknown_type_makes_no_header() {
         let world = World::new();
         let connection = world.open(CLIENT_CREDENTIALS);

@@ -172,17 +172,47 @@ fn a_connection_that_is_authorized_by_redirect_may_be_so_by_device_too() {
 }
 
 #[test]
-fn a_token_that_arrives_when_it_has_arrived_already_changes_nothing() {
+fn a_code_that_is_spent_by_an_answer_that_was_lost_is_refused_with_the_reason() {
     let (world, connection) = begun_with(DEVICE);
     decide(&world, Decision::Allowed);
     world.pass(5);
-    // The answer is lost; then another one is told that the code is spent.
     world.answer_with(Answer::Lost);
     assert_eq!(poll(&connection), Ok(DevicePoll::Pending(10)));
     world.pass(10);
     assert!(
         matches!(poll(&connection), Err(Error::Refused(error)) if error.code == "invalid_grant")
     );
+}
+
+/// A poll whose request has been sent and answered with `invalid_grant`, and that
+/// goes on after something else.
+fn stalled_poll(something: impl FnOnce(&Rc<World>)) -> Result<DevicePoll> {
+    let (world, connection) = begun_with(DEVICE);
+    world.pass(5);
+    world.answer_with(Answer::oauth_error("invalid_grant"));
+    let mut flow = Box::pin(connection.poll_device_authorization());
+    let mut context = Context::from_waker(Waker::noop());
+    while world.token_requests() == 0 {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    world.pass(5);
+    something(&world);
+    run(flow)
+}
+
+#[test]
+fn a_poll_that_is_overtaken_finds_the_connection_as_the_other_left_it() {
+    let overtaken = stalled_poll(|world| {
+        decide(world, Decision::Allowed);
+        assert_eq!(poll(&world.open(DEVICE)), Ok(DevicePoll::Authorized));
+    });
+    assert_eq!(overtaken, Ok(DevicePoll::Authorized));
+    let cleared = stalled_poll(|world| run(world.open(DEVICE).clear()).expect("cleared"));
+    assert!(matches!(cleared, Err(Error::NotAuthorized(_))));
+    let replaced = stalled_poll(|world| {
+        run(world.open(DEVICE).begin_device_authorization()).expect("begun");
+    });
+    assert!(matches!(replaced, Err(Error::NotAuthorized(_))));
 }
 
 #[test]
