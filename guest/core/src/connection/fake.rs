@@ -523,6 +523,9 @@ impl Platform for FakePlatform {
     async fn public_key(&self, key: &str) -> Result<String, SecretError> {
         let found = fake_keys::of_host(key);
         let found = found.ok_or_else(|| SecretError::NotFound(format!("there is no {key}")))?;
+        if key == fake_keys::CARELESS {
+            return Ok(found.to_string());
+        }
         Ok(fake_keys::public(&found).to_string())
     }
 

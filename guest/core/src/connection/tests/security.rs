@@ -402,7 +402,7 @@ fn a_proof_is_made_for_each_request_by_a_key_that_the_host_keeps() {
     world.server.borrow_mut().requires_proofs = true;
     let config = CONFIG.replacen(
         '{',
-        r#"{"dpop": true, "signing_key": {"ref": "key:ec"}, "#,
+        r#"{"dpop": true, "signing_key": {"ref": "key:careless"}, "#,
         1,
     );
     let connection = world.open(&config);
