@@ -239,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_encoded_as_in_rfc_6749() {
+        // RFC 6749 appendix B.
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/oauth.json")).expect("JSON");
+        let text = |name: &str| vectors["form_encoding"][name].as_str().expect("text");
+        let password = SecretString::new(text("input"));
+        let grant = TokenGrant::Other("password", vec![("password", password)]);
+        let sent = body(&Config::default(), grant);
+        let wanted = format!("&password={}&", text("encoded"));
+        assert!(sent.contains(&wanted), "{sent}");
+    }
+
+    #[test]
     fn a_request_does_not_print_what_it_carries() {
         let refresh = SecretString::new("very-secret");
         let request = request(&Config::default(), TokenGrant::RefreshToken(&refresh));

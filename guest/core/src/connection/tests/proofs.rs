@@ -71,6 +71,31 @@ fn the_headers_of_a_request_are_the_token_and_a_proof_for_it() {
 }
 
 #[test]
+fn the_token_of_rfc_9449_is_shown_with_its_hash() {
+    // RFC 9449 sections 5 and 7.1.
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../../tests/vectors/oauth.json"))
+            .expect("JSON");
+    let world = World::new();
+    let connection = world.open(ROBOT);
+    let body = vectors["dpop_token_response"]["body"]
+        .as_str()
+        .expect("text");
+    world.answer_with(Answer::status(200, body));
+    let found = headers(
+        &connection,
+        "https://resource.example.org/protectedresource",
+        None,
+    );
+    let found = found.expect("headers");
+    let vector = &vectors["dpop_proofs"][2];
+    let access_token = vector["access_token"].as_str().expect("text");
+    assert_eq!(found[0].1.reveal(), format!("DPoP {access_token}"));
+    let proof = crate::jws::Received::parse(found[1].1.reveal()).expect("a JWT");
+    assert_eq!(proof.text("ath"), vector["ath"].as_str());
+}
+
+#[test]
 fn there_is_a_proof_for_each_request_and_none_is_made_twice() {
     let world = world();
     let connection = authorized(&world);
