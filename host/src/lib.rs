@@ -60,7 +60,7 @@ pub use embedded::precompile_component;
 pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
-pub use secrets::{LocalSecrets, SealingKey, Secrets};
+pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
 pub use store::{FileStore, Lease, MemoryStore, TokenStore};
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
 

@@ -7,6 +7,7 @@ mod turnstile;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -62,6 +63,36 @@ pub trait TokenStore: Send + Sync + 'static {
         ttl: Duration,
         wait: Duration,
     ) -> Result<Option<Box<dyn Lease>>, StoreError>;
+}
+
+#[async_trait]
+impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
+    async fn load(&self, key: &str, known: Option<u64>) -> Result<Loaded, StoreError> {
+        (**self).load(key, known).await
+    }
+
+    async fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<u64>,
+        value: Vec<u8>,
+        fence: Option<u64>,
+    ) -> Result<Swapped, StoreError> {
+        (**self).compare_and_swap(key, expected, value, fence).await
+    }
+
+    async fn delete(&self, key: &str, expected: u64) -> Result<bool, StoreError> {
+        (**self).delete(key, expected).await
+    }
+
+    async fn acquire_lease(
+        &self,
+        key: &str,
+        ttl: Duration,
+        wait: Duration,
+    ) -> Result<Option<Box<dyn Lease>>, StoreError> {
+        (**self).acquire_lease(key, ttl, wait).await
+    }
 }
 
 /// The right to renew what is under a key. Released when dropped; lost when its

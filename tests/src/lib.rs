@@ -6,6 +6,7 @@
 
 mod browser;
 mod cli;
+mod keyring;
 mod oidc_provider;
 mod part;
 mod process;
@@ -13,6 +14,7 @@ mod scripted_server;
 
 pub use browser::{Browser, LandingPage};
 pub use cli::{Cli, Outcome, Running};
+pub use keyring::SecretService;
 pub use oidc_provider::{Decision, Lifetimes, OidcProvider, RecordedRequest};
 pub use part::Part;
 pub use scripted_server::{Answer, ReceivedRequest, ScriptedServer};

@@ -9,6 +9,12 @@ pub enum Part {
     Node,
     /// Chromium.
     Browser,
+    /// A Secret Service: D-Bus and GNOME's keyring.
+    Keyring,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
 }
 
 impl Part {
@@ -16,6 +22,9 @@ impl Part {
         match self {
             Self::Node => "node",
             Self::Browser => "browser",
+            Self::Keyring => "keyring",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
         }
     }
 

@@ -70,6 +70,11 @@ impl Process {
         }
     }
 
+    /// Ends its standard input.
+    pub(crate) fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Awaits the next line of standard output.
     ///
     /// # Panics
@@ -101,7 +106,7 @@ impl Process {
     /// # Panics
     /// Where it does not end.
     pub(crate) fn wait(mut self) -> Ended {
-        drop(self.child.stdin.take());
+        self.close_input();
         let what = format!("the end of {}", self.name);
         let status = eventually(&what, || {
             self.child.try_wait().expect("the state of a child process")

@@ -192,6 +192,8 @@ pub struct World {
     pub failing_writes: Cell<u32>,
     /// The sealing keys.
     pub keys: RefCell<Vec<(String, u8)>>,
+    /// The key that was last said to be needed.
+    pub keys_needed: RefCell<Option<String>>,
     /// What happens just before the next write, once.
     #[allow(clippy::type_complexity, reason = "said once")]
     pub before_write: RefCell<Option<Box<dyn FnOnce()>>>,
@@ -232,6 +234,7 @@ impl World {
             events: RefCell::default(),
             failing_writes: Cell::new(0),
             keys: RefCell::new(vec![("key".to_owned(), 7)]),
+            keys_needed: RefCell::default(),
             before_write: RefCell::default(),
         })
     }
@@ -531,7 +534,8 @@ impl Platform for FakePlatform {
         }
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError> {
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError> {
+        self.0.keys_needed.replace(needed.map(str::to_owned));
         let keys = self.0.keys.borrow();
         let keys = keys.iter().map(|(id, byte)| SealingKey {
             id: id.clone(),

@@ -1169,6 +1169,15 @@ mod managing {
     }
 
     #[test]
+    fn the_host_is_told_which_key_a_stored_record_needs() {
+        let world = World::new();
+        world.authorized();
+        assert_eq!(*world.keys_needed.borrow(), None);
+        token(&world.open(CODE)).expect("a token");
+        assert_eq!(world.keys_needed.borrow().as_deref(), Some("key"));
+    }
+
+    #[test]
     fn resealing_moves_to_the_current_key() {
         let world = World::new();
         let connection = world.authorized();
