@@ -4,6 +4,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::eventually;
 use crate::part::Part;
 use crate::process::Process;
 
@@ -44,6 +45,7 @@ impl SecretService {
         // The password of the login keyring, which is made now.
         daemon.feed(b"test");
         daemon.close_input();
+        eventually("the default keyring", || has_default(&address).then_some(()));
         Some(Self {
             address,
             _daemon: daemon,
@@ -56,4 +58,16 @@ impl SecretService {
     pub fn address(&self) -> &str {
         &self.address
     }
+}
+
+/// Whether new secrets have somewhere to go: the daemon makes its keyring after
+/// it has taken its name on the bus.
+fn has_default(address: &str) -> bool {
+    let answer = Command::new("dbus-send")
+        .args(["--session", "--print-reply=literal", "--dest=org.freedesktop.secrets"])
+        .args(["/org/freedesktop/secrets"])
+        .args(["org.freedesktop.Secret.Service.ReadAlias", "string:default"])
+        .env("DBUS_SESSION_BUS_ADDRESS", address)
+        .output();
+    answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).contains("/collection/"))
 }
