@@ -45,7 +45,9 @@ impl SecretService {
         // The password of the login keyring, which is made now.
         daemon.feed(b"test");
         daemon.close_input();
-        eventually("the default keyring", || has_default(&address).then_some(()));
+        eventually("the default keyring", || {
+            has_default(&address).then_some(())
+        });
         Some(Self {
             address,
             _daemon: daemon,
@@ -64,7 +66,11 @@ impl SecretService {
 /// it has taken its name on the bus.
 fn has_default(address: &str) -> bool {
     let answer = Command::new("dbus-send")
-        .args(["--session", "--print-reply=literal", "--dest=org.freedesktop.secrets"])
+        .args([
+            "--session",
+            "--print-reply=literal",
+            "--dest=org.freedesktop.secrets",
+        ])
         .args(["/org/freedesktop/secrets"])
         .args(["org.freedesktop.Secret.Service.ReadAlias", "string:default"])
         .env("DBUS_SESSION_BUS_ADDRESS", address)

@@ -10,6 +10,7 @@ mod keyring;
 mod oidc_provider;
 mod part;
 mod process;
+mod relay;
 mod scripted_server;
 
 pub use browser::{Browser, LandingPage};
@@ -17,6 +18,7 @@ pub use cli::{Cli, Outcome, Running};
 pub use keyring::SecretService;
 pub use oidc_provider::{Decision, Lifetimes, OidcProvider, RecordedRequest};
 pub use part::Part;
+pub use relay::{Moment, Relay};
 pub use scripted_server::{Answer, ReceivedRequest, ScriptedServer};
 
 use std::path::PathBuf;
@@ -25,6 +27,22 @@ use std::time::{Duration, Instant};
 /// The longest that a test waits for anything at all. It is no measure of
 /// speed: it only keeps a test that would hang from never ending.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How much the fault tests do: all of it where the build driver was told
+/// `--faults`, else what fits into every run.
+pub fn faults(full: usize, short: usize) -> usize {
+    match std::env::var("TOKENWELL_FAULTS").as_deref() {
+        Ok("full") => full,
+        _ => short,
+    }
+}
+
+/// Tells what a fault test did, past the test harness's capture.
+pub fn report(what: &str) {
+    use std::io::Write as _;
+    // Standard error may be closed; then there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "FAULTS: {what}");
+}
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {

@@ -15,6 +15,10 @@ pub enum Part {
     Postgres,
     /// Redis.
     Redis,
+    /// The right to mount a file system.
+    Mount,
+    /// A clock that can be set for one process: libfaketime.
+    Faketime,
 }
 
 impl Part {
@@ -25,6 +29,8 @@ impl Part {
             Self::Keyring => "keyring",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::Mount => "mount",
+            Self::Faketime => "faketime",
         }
     }
 

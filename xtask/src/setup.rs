@@ -80,7 +80,38 @@ pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
             });
         }
     }
+    if let Err(why) = mount() {
+        parts.missing.push(Missing {
+            part: "mount",
+            untested: "a disk that is full or read-only",
+            why,
+        });
+    }
     Ok(parts)
+}
+
+/// Whether a small file system can be mounted, which takes root and a kernel
+/// that allows it. Fails with the reason why not.
+fn mount() -> Result<(), String> {
+    if !is_root() {
+        return Err("only root can mount a file system".to_owned());
+    }
+    let place = std::env::temp_dir().join(format!("tokenwell-mount-{}", std::process::id()));
+    fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&place).stdin(Stdio::null());
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let mounted = run("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+    let unmounted = !mounted || run("umount", &[]);
+    // What cannot be removed is empty and temporary.
+    let _ = fs::remove_dir(&place);
+    if mounted && unmounted {
+        Ok(())
+    } else {
+        Err("this machine lets nobody mount a file system".to_owned())
+    }
 }
 
 /// Real parts that are programs of the operating system.
@@ -91,7 +122,7 @@ struct Daemon {
     packages: &'static [&'static str],
 }
 
-const DAEMONS: [Daemon; 3] = [
+const DAEMONS: [Daemon; 4] = [
     Daemon {
         part: "keyring",
         untested: "keys and secrets in the operating system's keyring",
@@ -109,6 +140,12 @@ const DAEMONS: [Daemon; 3] = [
         untested: "the store in Redis",
         programs: &["redis-server"],
         packages: &["redis-server"],
+    },
+    Daemon {
+        part: "faketime",
+        untested: "a clock that jumps under a real process",
+        programs: &["faketime"],
+        packages: &["faketime"],
     },
 ];
 

@@ -54,7 +54,10 @@ fn what_is_sealed_under_a_master_password_opens_with_it_alone() {
             let outcome = cli.run(&[command, "shop", "--json"]).expect_code(7);
             let error = outcome.error();
             assert_eq!(error_kind(&error), "storage");
-            assert!(text(&error, "message").contains("master password"), "{error}");
+            assert!(
+                text(&error, "message").contains("master password"),
+                "{error}"
+            );
             assert!(!outcome.stderr.contains("horse"), "{}", outcome.stderr);
         }
     }
@@ -201,7 +204,10 @@ fn a_connection_goes_from_one_place_to_another_with_its_tokens() {
     import(&there, &[]).expect_code(2);
     import(&there, &["--force"]).expect_code(0);
     import(&there, &["--name", "second"]).expect_code(0);
-    assert_eq!(text(&there.token("second"), "access_token"), access_token(1));
+    assert_eq!(
+        text(&there.token("second"), "access_token"),
+        access_token(1)
+    );
 }
 
 #[test]
@@ -310,20 +316,18 @@ fn a_spoilt_record_is_said_and_stays_as_it_is() {
 fn two_hosts_with_different_keys_do_not_spoil_what_they_share() {
     let (cli, _server) = authorized_shop(|config| config, 3600);
     let other = Cli::new();
-    other
-        .run_with_input(&["seal", "x"], b"y\n")
-        .expect_code(0);
+    other.run_with_input(&["seal", "x"], b"y\n").expect_code(0);
     // The same store, with the key file of another.
     let key = "tokenwell.key";
     let ours = fs::read(cli.directory().join(key)).expect("a key file");
     fs::copy(other.directory().join(key), cli.directory().join(key)).expect("copied");
     let before = stored(&cli);
     for command in ["token", "refresh", "clear"] {
-        let error = cli
-            .run(&[command, "shop", "--json"])
-            .expect_code(7)
-            .error();
-        assert!(text(&error, "message").contains("sealed under the key"), "{error}");
+        let error = cli.run(&[command, "shop", "--json"]).expect_code(7).error();
+        assert!(
+            text(&error, "message").contains("sealed under the key"),
+            "{error}"
+        );
     }
     assert_eq!(stored(&cli), before);
     fs::write(cli.directory().join(key), ours).expect("put back");
