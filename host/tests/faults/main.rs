@@ -4,6 +4,7 @@
 
 mod authorized;
 mod child;
+mod clock;
 mod kills;
 mod races;
 mod sick_stores;

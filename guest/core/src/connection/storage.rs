@@ -151,9 +151,7 @@ impl<P: Platform> Connection<P> {
         let mut pauses = COMMIT_PAUSES.iter();
         loop {
             match (self.change(change).await, pauses.next()) {
-                (Err(Error::Storage(failure)), Some(pause))
-                    if failure.kind == StorageFailureKind::Unavailable =>
-                {
+                (Err(error), Some(pause)) if may_pass(&error) => {
                     self.platform.sleep(*pause).await;
                 }
                 (outcome, _) => return outcome,
@@ -192,6 +190,16 @@ impl<P: Platform> Connection<P> {
             return Ok(());
         }
         self.change(&mut |_| Ok(())).await
+    }
+}
+
+/// Whether a store that failed so may take the write a moment later. One that
+/// denies it counts too: a database is read-only while its standby takes over.
+pub(super) fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Storage(failure) => failure.kind == StorageFailureKind::Unavailable,
+        Error::Forbidden(_) => true,
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::authorization::{AuthorizationOptions, Redirect};
 use crate::error::{StorageFailureKind, Unavailability, ViolationKind};
 use crate::http::Failure;
+use crate::platform::StoreError;
 use crate::record::RenewalReason;
 use std::future::Future;
 use std::pin::Pin;
@@ -669,6 +670,34 @@ mod crashing {
         let flow = begun(&world, &connection);
         world.failing_writes.set(5);
         assert_eq!(run(flow), ok("access-2"));
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
+    fn a_store_that_is_read_only_for_a_while_costs_no_refresh_token() {
+        // As a database is whose standby is about to take over.
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.failing_writes.set(5);
+        let denied = StoreError::Denied("read-only transaction".to_owned());
+        world.write_failure.replace(denied);
+        assert_eq!(run(flow), ok("access-2"));
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
+    fn a_write_that_is_done_and_said_to_have_failed_is_found_to_be_done() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.loses_the_answer.set(true);
+        assert_eq!(run(flow), ok("access-2"));
+        assert_eq!(world.token_requests(), 1);
         world.pass(1000);
         assert_eq!(token(&world.open(CODE)), ok("access-3"));
     }
