@@ -61,7 +61,11 @@ pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailabili
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
 pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
-pub use store::{FileStore, Lease, MemoryStore, TokenStore};
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
+pub use store::{FileStore, InvalidUrl, Lease, MemoryStore, TokenStore};
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
 
 /// The README's example compiles.

@@ -2,6 +2,14 @@
 
 mod file;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod remote;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 mod turnstile;
 
 #[cfg(any(test, feature = "conformance"))]
@@ -14,6 +22,10 @@ use async_trait::async_trait;
 
 pub use file::FileStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 
 use crate::contract::{Loaded, StoreError, Swapped};
 
@@ -22,7 +34,7 @@ use crate::contract::{Loaded, StoreError, Swapped};
 /// be dropped while it waits.
 #[async_trait]
 pub trait TokenStore: Send + Sync + 'static {
-    /// Reads the entry under a key. With the version that the caller has
+    /// Reads the entry under a key, which is one that [`check_key`] allows. With the version that the caller has
     /// already, an unchanged value is not transferred.
     ///
     /// # Errors
@@ -33,7 +45,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Stores a value where the entry still has the expected version (`None`:
     /// where there is none), atomically among all processes that share the
     /// store. With a fence number, only while no later lease on the key has
-    /// been given out. When it answers `Stored`, the value survives a crash.
+    /// been given out. When it answers `Stored`, the value survives a crash; when
+    /// it answers `Unavailable`, the value may be stored or not.
     ///
     /// # Errors
     /// As [`TokenStore::load`].
@@ -52,8 +65,9 @@ pub trait TokenStore: Send + Sync + 'static {
     async fn delete(&self, key: &str, expected: u64) -> Result<bool, StoreError>;
 
     /// Takes the lease on a key for at most `ttl`, waiting for its present
-    /// holder for at most `wait`; `None`: it is held. The lease of a process
-    /// that has died, or of a holder whose time has run out, does not hold.
+    /// holder for at most `wait`; `None`: it is held. The lease of a holder
+    /// whose time has run out does not hold, and that of a process that has died
+    /// not for longer than it takes to notice: seconds at most.
     ///
     /// # Errors
     /// `Denied`, `Unavailable` as they say.
@@ -63,6 +77,11 @@ pub trait TokenStore: Send + Sync + 'static {
         ttl: Duration,
         wait: Duration,
     ) -> Result<Option<Box<dyn Lease>>, StoreError>;
+
+    /// Waits until leases that were dropped are given back. A store on a server
+    /// does that in its own time; a process that ends without waiting leaves
+    /// others to find out that it is gone.
+    async fn settle(&self) {}
 }
 
 #[async_trait]
@@ -93,6 +112,10 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
     ) -> Result<Option<Box<dyn Lease>>, StoreError> {
         (**self).acquire_lease(key, ttl, wait).await
     }
+
+    async fn settle(&self) {
+        (**self).settle().await;
+    }
 }
 
 /// The right to renew what is under a key. Released when dropped; lost when its
@@ -100,4 +123,47 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
 pub trait Lease: Send + 'static {
     /// A number greater than that of every earlier lease on the key.
     fn fence(&self) -> u64;
+}
+
+/// Says whether a store takes that key: letters, digits, `.`, `_` and `-`, no
+/// leading dot, at most 100 of them.
+///
+/// # Errors
+/// `Denied` where it does not.
+pub fn check_key(key: &str) -> Result<(), StoreError> {
+    let is_safe = !key.is_empty()
+        && key.len() <= 100
+        && !key.starts_with('.')
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if is_safe {
+        return Ok(());
+    }
+    Err(StoreError::Denied(
+        "a key has letters, digits, `.`, `_` and `-`, no leading dot, and at most 100 of them"
+            .to_owned(),
+    ))
+}
+
+/// A URL that names no store. The text says what was found and what a URL must
+/// be like, and repeats no password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidUrl(pub(crate) String);
+
+impl std::fmt::Display for InvalidUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidUrl {}
+
+/// Whether a host name or address is this machine's own.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }

@@ -9,7 +9,11 @@ mod cli;
 mod keyring;
 mod oidc_provider;
 mod part;
+#[cfg(target_os = "linux")]
+mod postgres;
 mod process;
+#[cfg(target_os = "linux")]
+mod redis;
 mod relay;
 mod scripted_server;
 
@@ -18,6 +22,10 @@ pub use cli::{Cli, Outcome, Running};
 pub use keyring::SecretService;
 pub use oidc_provider::{Decision, Lifetimes, OidcProvider, RecordedRequest};
 pub use part::Part;
+#[cfg(target_os = "linux")]
+pub use postgres::PostgresServer;
+#[cfg(target_os = "linux")]
+pub use redis::RedisServer;
 pub use relay::{Moment, Relay};
 pub use scripted_server::{Answer, ReceivedRequest, ScriptedServer};
 
@@ -74,6 +82,17 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port of the loopback interface that nobody listens on.
+///
+/// # Panics
+/// Where there is none.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// Reads a query or form as the `application/x-www-form-urlencoded` it is.
