@@ -1,6 +1,7 @@
 //! Where records are kept.
 
 mod file;
+mod location;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use file::FileStore;
+pub use location::{directory_of, open};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;

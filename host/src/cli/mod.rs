@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 use tokenwell::{
     Connection, FileStore, Host, HostBuilder, KeySource, LocalSecrets, MasterPassword, Problem,
-    TokenStore,
+    TokenStore, store,
 };
 
 use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
@@ -85,6 +85,16 @@ struct Global {
         help_heading = "Everywhere"
     )]
     overrides: Vec<Override>,
+    /// Where the tokens are: file:DIR, postgres://… or redis://… [default: in DIR]. The environment variable keeps a password off the command line
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Everywhere"
+    )]
+    store: Option<String>,
     /// The file that the master password is in [default: TOKENWELL_PASSWORD, else asked for where it is needed]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     password_file: Option<PathBuf>,
@@ -239,7 +249,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     let session = Session::new(global)?;
     session.warn_of_unused_password().await;
-    match command {
+    let outcome = match command {
         Command::Create(args) => create::run(&session, *args).await,
         Command::List => commands::list(&session).await,
         Command::Show(args) => commands::show(&session, args).await,
@@ -269,7 +279,10 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             output::print_bytes(&script).map(|()| 0)
         }
         Command::PrecompileComponent { out } => precompile_component(&out),
-    }
+    };
+    // The next process need not wait for what this one has done with.
+    session.store.settle().await;
+    outcome
 }
 
 /// What every command is told.
@@ -289,10 +302,19 @@ struct Session {
 
 impl Session {
     fn new(global: Global) -> Result<Self, Failure> {
-        let arguments = directory_argument(global.dir.as_deref());
+        let mut arguments = directory_argument(global.dir.as_deref());
         let directory = Directory::new(global.dir)?;
-        let files = directory.path().to_owned();
-        let store: Arc<dyn TokenStore> = Arc::new(FileStore::new(&files));
+        let (store, files) = match &global.store {
+            None => {
+                let files = directory.path().to_owned();
+                (Arc::new(FileStore::new(&files)) as _, Some(files))
+            }
+            Some(url) => {
+                arguments.push_str(&store_argument(url));
+                let store = store::open(url).map_err(|error| Failure::usage(error.to_string()))?;
+                (store, store::directory_of(url).map(PathBuf::from))
+            }
+        };
         let given = input::given_password(&input::Origin {
             what: "master password",
             variable: "TOKENWELL_PASSWORD",
@@ -320,7 +342,7 @@ impl Session {
             overrides: global.overrides,
             json,
             store,
-            files: Some(files),
+            files,
             secrets,
             has_password,
         })
@@ -419,6 +441,17 @@ fn directory_argument(given: Option<&Path>) -> String {
             }
         }
         _ => String::new(),
+    }
+}
+
+/// The `--store` that leads to the same store again, unless the environment
+/// does, or it would show a password.
+fn store_argument(url: &str) -> String {
+    let is_set = std::env::var("TOKENWELL_STORE").is_ok_and(|set| set == url);
+    if is_set || url.contains('@') {
+        String::new()
+    } else {
+        format!("--store '{}' ", url.replace('\'', "'\\''"))
     }
 }
 

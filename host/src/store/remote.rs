@@ -303,7 +303,8 @@ impl<S: Server> Remote<S> {
 
     /// Waits until the server knows of every lease that was dropped.
     pub(super) async fn settle(&self) {
-        for task in std::mem::take(&mut *self.0.releasing()) {
+        let tasks = std::mem::take(&mut *self.0.releasing());
+        for task in tasks {
             // It gives up by itself where the server is away.
             let _ = task.await;
         }

@@ -2,9 +2,10 @@
 //! operating system's keyring, and the way from one to another.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
-use tokenwell_tests::{Answer, Cli, SecretService};
+use tokenwell_tests::{Answer, Cli, Part, SecretService, workspace};
 
 use crate::support::{
     SECRET, access_token, authorized_shop, begin, refresh_token, scripted_config, text, tokens,
@@ -310,6 +311,40 @@ fn a_spoilt_record_is_said_and_stays_as_it_is() {
     }
     fs::write(&tokens, whole).expect("the tokens can be put back");
     assert_eq!(text(&cli.token("shop"), "access_token"), access_token(1));
+}
+
+#[test]
+fn another_language_reads_the_tokens_by_what_is_documented() {
+    if Part::Node.is_lacking() {
+        return;
+    }
+    let (cli, _server) = authorized_shop(|config| config, 3600);
+    let read = || {
+        let output = Command::new("node")
+            .arg(workspace().join("tests/readers/tokens.mjs"))
+            .arg(cli.directory())
+            .arg("shop")
+            .output()
+            .expect("node runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("the record is JSON")
+    };
+    let before = read();
+    let credential = &before["credential"];
+    assert_eq!(text(credential, "access_token"), access_token(1));
+    assert_eq!(text(credential, "refresh_token"), refresh_token(1));
+    let expires_at = cli.status("shop")["expires_at"].as_u64();
+    let millis = credential["expires_at"].as_u64();
+    assert_eq!(millis.map(|millis| millis / 1000), expires_at);
+    assert!(credential["response"].is_string() && before["history"].is_array());
+
+    // A record under the key before the last one.
+    let tokens = cli.directory().join("shop.tokens");
+    let old = fs::read(&tokens).expect("the tokens");
+    cli.run(&["rekey"]).expect_code(0);
+    fs::write(&tokens, old).expect("put back");
+    assert_eq!(read(), before);
 }
 
 #[test]
