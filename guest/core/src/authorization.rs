@@ -1,7 +1,8 @@
 //! The authorization request that the user's browser carries (RFC 6749 section
 //! 4.1.1), and the redirect that comes back (section 4.1.2).
 
-use crate::config::{Config, Parameter, Prompt, ResponseMode};
+use crate::config::{self, Config, Parameter, Prompt, ResponseMode};
+use crate::dialect::{Dialect, Field};
 use crate::error::{Error, Result, ServerError, ViolationKind};
 use crate::json::stored_fields;
 use crate::metadata::Server;
@@ -107,19 +108,24 @@ fn authorization_url(
     options: &AuthorizationOptions,
     pending: &PendingAuthorization,
 ) -> Result<String> {
+    let dialect = &config.dialect;
+    let response_type = dialect.get(Field::RESPONSE_TYPE).unwrap_or("code");
+    let scope = dialect.join_scope(&pending.scope);
+    // In this order because there is a server that takes no other.
     let mut parameters: Vec<(&str, String)> = vec![
-        ("response_type", "code".to_owned()),
         ("client_id", config.client_id.clone().unwrap_or_default()),
         ("redirect_uri", pending.redirect_uri.clone()),
-        ("state", pending.state.reveal().to_owned()),
+        ("response_type", response_type.to_owned()),
     ];
+    if !scope.is_empty() {
+        parameters.push(("scope", scope));
+    }
+    parameters.push(("state", pending.state.reveal().to_owned()));
     let mut put = |name, value: Option<String>| {
         if let Some(value) = value {
             parameters.push((name, value));
         }
     };
-    let scope = pending.scope.join(" ");
-    put("scope", (!scope.is_empty()).then_some(scope));
     if let Some(verifier) = &pending.code_verifier {
         put("code_challenge", Some(pkce::s256_challenge(verifier)));
         put("code_challenge_method", Some("S256".to_owned()));
@@ -131,7 +137,7 @@ fn authorization_url(
             .as_ref()
             .map(|nonce| nonce.reveal().to_owned()),
     );
-    let prompt = effective_prompt(&options.prompt, &config.prompt, &pending.scope);
+    let prompt = effective_prompt(&options.prompt, config, &pending.scope);
     let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
     put("prompt", (!prompt.is_empty()).then(|| prompt.join(" ")));
     put("max_age", config.max_age.map(|seconds| seconds.to_string()));
@@ -147,22 +153,42 @@ fn authorization_url(
     for audience in &config.audience {
         put("audience", Some(audience.clone()));
     }
+    for (name, _) in &mut parameters {
+        *name = dialect.authorization_parameter(name);
+    }
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(&parameters);
     query.extend_pairs(&config.authorization_parameters);
     query.extend_pairs(&options.parameters);
-    // A literal plus is %2B in what was serialised. %20 is read as a space
-    // everywhere, + only by those who decode forms.
-    let query = query.finish().replace('+', "%20");
+    if config.wants_offline_access() {
+        let is_set = |wanted: &str| {
+            let mut given = config.authorization_parameters.iter().chain(&options.parameters);
+            given.any(|(name, _)| name == wanted)
+        };
+        query.extend_pairs(dialect.pairs(Field::OFFLINE_PARAMETERS).filter(|(name, _)| !is_set(name)));
+    }
+    let query = dialect.authorization_query(query.finish());
     let endpoint = pending.server.authorization_endpoint()?;
-    Ok(endpoint.with_query(&query).to_string())
+    let mut url = endpoint.with_query(&query).to_string();
+    if let Some(fragment) = dialect.get(Field::AUTHORIZATION_FRAGMENT) {
+        url.push('#');
+        url.push_str(fragment);
+    }
+    Ok(url)
 }
 
-/// The scopes sent: those configured, and `offline_access` where a refresh token
-/// is wanted from a server that knows it (OpenID Connect Core section 11).
+/// The scopes sent: those configured, and where a refresh token is wanted the
+/// scope that brings it: the provider's, or else `offline_access` if the server
+/// knows it (OpenID Connect Core section 11).
 pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
     const OFFLINE: &str = "offline_access";
     let mut scope = config.scope.clone();
+    if !config.dialect.is_standard() {
+        if config.wants_offline_access() {
+            config.dialect.add_offline_scope(&mut scope);
+        }
+        return scope;
+    }
     let is_known = match &server.scopes {
         Some(scopes) => scopes.iter().any(|name| name == OFFLINE),
         None => config.is_openid(),
@@ -174,13 +200,20 @@ pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
 }
 
 /// What the user is asked. With `offline_access` it is consent by default: the
-/// server gives no refresh token without (OpenID Connect Core section 11).
+/// server gives no refresh token without (OpenID Connect Core section 11). A
+/// provider says itself what a refresh token takes.
 pub(crate) fn effective_prompt(
     asked: &[Prompt],
-    configured: &[Prompt],
+    config: &Config,
     scope: &[String],
 ) -> Vec<Prompt> {
-    match (asked, configured) {
+    match (asked, config.prompt.as_slice()) {
+        ([], []) if !config.dialect.is_standard() => {
+            let prompt = config.dialect.get(Field::OFFLINE_PROMPT);
+            let prompt = prompt.filter(|_| config.wants_offline_access());
+            let prompt = prompt.and_then(|name| config::named(Prompt::NAMES, name));
+            prompt.into_iter().collect()
+        }
         ([], []) if scope.iter().any(|name| name == "offline_access") => vec![Prompt::Consent],
         ([], configured) => configured.to_vec(),
         (asked, _) => asked.to_vec(),
@@ -193,6 +226,8 @@ pub struct Redirect {
     state: SecretString,
     issuer: Option<String>,
     answer: Answer,
+    /// All of it, for what a provider adds.
+    form: SecretString,
 }
 
 #[derive(Debug, PartialEq)]
@@ -255,7 +290,79 @@ impl Redirect {
             state: state.into(),
             issuer,
             answer,
+            form: SecretString::new(form),
         })
+    }
+
+    /// The same as the provider means it: with the code by the name that it has
+    /// there.
+    ///
+    /// # Errors
+    /// A violation, where the code is named twice.
+    pub(crate) fn under(mut self, dialect: &Dialect) -> Result<Self> {
+        let code = dialect.get(Field::CALLBACK_CODE_PARAMETER);
+        if let (Some(name), Answer::Neither) = (code, &self.answer) {
+            let mut values = self.values(name);
+            let (first, second) = (values.next(), values.next());
+            drop(values);
+            if second.is_some() {
+                return Err(Error::violation(
+                    ViolationKind::Redirect,
+                    format!("the redirect names {name} twice"),
+                ));
+            }
+            if let Some(code) = first.filter(|code| !code.is_empty()) {
+                self.answer = Answer::Code(code.into());
+            }
+        }
+        Ok(self)
+    }
+
+    fn values<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = String> + 'a {
+        form_urlencoded::parse(self.form.reveal().as_bytes())
+            .filter(move |(name, _)| name == wanted)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// What the provider adds to the redirect and callers need.
+    pub(crate) fn kept(&self, dialect: &Dialect) -> Vec<Parameter> {
+        let names = dialect.all(Field::CALLBACK_PARAMETERS);
+        names
+            .filter_map(|name| Some((name.to_owned(), self.values(name).next()?)))
+            .collect()
+    }
+
+    /// Sends what follows to the server that the redirect names, where the
+    /// provider has several and names them so.
+    ///
+    /// # Errors
+    /// A violation, where it is none of the provider's.
+    pub(crate) fn choose_server(&self, dialect: &Dialect, server: &mut Server) -> Result<()> {
+        let parameter = dialect.get(Field::CALLBACK_SERVER_PARAMETER);
+        let Some(named) = parameter.and_then(|name| self.values(name).next()) else {
+            return Ok(());
+        };
+        let named = named.trim_end_matches('/');
+        let mut known = dialect.all(Field::CALLBACK_SERVERS);
+        let chosen = known.find(|known| *known == named).ok_or_else(|| {
+            let shown = printable(named, &[]);
+            let message = format!("the redirect names the server {shown}, which is none of the provider's");
+            Error::violation(ViolationKind::Issuer, message)
+        })?;
+        for (_, url) in server.endpoints.iter_mut() {
+            let Some(text) = url else {
+                continue;
+            };
+            let mut known = dialect.all(Field::CALLBACK_SERVERS);
+            let path_at = |known: &str| {
+                let path = text.strip_prefix(known);
+                path.filter(|path| path.starts_with('/'))
+            };
+            if let Some(path) = known.find_map(path_at) {
+                *url = Some(format!("{chosen}{path}"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this bears that `state`, compared in constant time.

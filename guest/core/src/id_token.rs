@@ -18,7 +18,8 @@ const LEEWAY_SECONDS: i64 = 60;
 /// What the claims are held against.
 #[derive(Debug)]
 pub struct Expected<'a> {
-    /// The issuer that was asked, where it is known.
+    /// The issuer that was asked, where it is known; with names of claims in
+    /// braces where it differs with the user.
     pub issuer: Option<&'a str>,
     /// The client.
     pub client_id: &'a str,
@@ -55,7 +56,7 @@ pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
     if text("iss").is_none()
         || expected
             .issuer
-            .is_some_and(|issuer| text("iss") != Some(issuer))
+            .is_some_and(|issuer| text("iss") != Some(&issuer_for(issuer, &claims)))
     {
         return Err(violation("the id_token is from another issuer"));
     }
@@ -113,6 +114,19 @@ pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
         return Err(violation("the id_token belongs to another access token"));
     }
     Ok(())
+}
+
+/// An issuer with the id_token's claims in place of their names.
+fn issuer_for(issuer: &str, claims: &Object) -> String {
+    let mut filled = issuer.to_owned();
+    for (name, value) in claims {
+        if let Value::String(value) = value
+            && issuer.contains('{')
+        {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+    }
+    filled
 }
 
 fn object(part: &str) -> Option<Object> {

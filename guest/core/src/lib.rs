@@ -3,8 +3,9 @@
 //! Read it in this order:
 //!
 //! 1. [`config`]: what a host says of a connection, and what is wrong with it;
-//! 2. [`provider`] and [`metadata`]: where the endpoints come from, and
-//!    [`endpoint`]: what may be one;
+//! 2. [`provider`] and [`metadata`]: where the endpoints come from, [`dialect`]:
+//!    how a provider departs from the standard, and [`endpoint`]: what may be an
+//!    endpoint;
 //! 3. [`authorization`]: the request that the user's browser carries, and the
 //!    redirect that comes back;
 //! 4. [`token_request`], with [`client_authentication`]: what is sent to the
@@ -19,6 +20,7 @@ pub mod authorization;
 pub mod client_authentication;
 pub mod config;
 pub mod connection;
+pub mod dialect;
 pub mod endpoint;
 pub mod error;
 pub mod event;

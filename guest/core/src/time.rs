@@ -66,6 +66,49 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     ))
 }
 
+/// Reads a date and time as RFC 3339 section 5.6 writes it, such as
+/// `2026-11-25T08:30:00.5+01:00`; fractions of a second are left out. Without an
+/// offset it is taken to be UTC.
+pub fn parse_date(text: &str) -> Option<Timestamp> {
+    let part = |from: usize, to: usize| digits(text.get(from..to)?, to - from);
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    let is_in_range = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour <= 23
+        && minute <= 59
+        && second <= 60;
+    let marks = text.as_bytes();
+    let are_marks = marks[4] == b'-'
+        && marks[7] == b'-'
+        && b"Tt ".contains(&marks[10])
+        && marks[13] == b':'
+        && marks[16] == b':';
+    if !is_in_range || !are_marks {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let rest = match rest.strip_prefix('.') {
+        Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
+        None => rest,
+    };
+    let seconds =
+        days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let ahead = |offset: &str| {
+        let (hours, minutes) = (offset.get(..2)?, offset.get(2..)?);
+        let minutes = minutes.strip_prefix(':').unwrap_or(minutes);
+        Some(digits(hours, 2)? * 3600 + digits(minutes, 2)? * 60)
+    };
+    let seconds = match (rest.get(..1), rest.get(1..)) {
+        (None, _) | (Some("Z" | "z"), Some("")) => seconds,
+        (Some("+"), Some(offset)) => seconds.checked_sub(ahead(offset)?)?,
+        (Some("-"), Some(offset)) => seconds + ahead(offset)?,
+        _ => return None,
+    };
+    Some(Timestamp::from_seconds(seconds))
+}
+
 fn digits(text: &str, count: usize) -> Option<u64> {
     (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
@@ -97,6 +140,23 @@ mod tests {
     fn a_leap_day_is_read() {
         let read = parse_http_date("Thu, 29 Feb 2024 00:00:00 GMT");
         assert_eq!(read, Some(Timestamp::from_seconds(1_709_164_800)));
+    }
+
+    #[test]
+    fn a_date_of_rfc_3339_is_read_with_its_offset() {
+        let at = |seconds| Some(Timestamp::from_seconds(seconds));
+        // RFC 3339 section 5.8.
+        assert_eq!(parse_date("1985-04-12T23:20:50.52Z"), at(482_196_050));
+        assert_eq!(parse_date("1996-12-19T16:39:57-08:00"), at(851_042_397));
+        assert_eq!(parse_date("1996-12-20T01:39:57+0100"), at(851_042_397));
+        assert_eq!(parse_date("1996-12-20 00:39:57"), at(851_042_397));
+        for text in [
+            "", "soon", "1996-12-20", "1996-13-20T00:00:00Z", "1996-12-20T24:00:00Z",
+            "1996-12-20T00:00:00X", "1996-12-20T00:00:00+1", "1996-12-20T00:00:00+é1:00",
+            "1996/12/20T00:00:00Z", "1996-12-2éT00:00:00Z", "0000-12-20T00:00:00Z",
+        ] {
+            assert_eq!(parse_date(text), None, "{text}");
+        }
     }
 
     #[test]

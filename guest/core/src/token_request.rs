@@ -3,9 +3,10 @@
 
 use crate::client_authentication::Client;
 use crate::config::Config;
+use crate::dialect;
 use crate::endpoint::Endpoint;
 use crate::error::Result;
-use crate::http::{Method, Request};
+use crate::http::Request;
 use crate::secret::SecretString;
 
 /// A grant with everything that it sends, secrets resolved.
@@ -157,27 +158,16 @@ fn form_request(
     let hidden = form.iter().filter(|(name, _)| !SHOWN.contains(name));
     let hidden = hidden.map(|(_, value)| value).chain(&client.secret);
     let secrets = hidden.cloned().collect();
-    let mut body = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &form {
-        body.append_pair(name, value.reveal());
-    }
-    for (name, value) in further {
-        body.append_pair(name, value);
-    }
-    Ok(Request {
-        method: Method::Post,
-        url,
-        headers,
-        body: SecretString::new(body.finish()),
-        secrets,
-        timeout_millis: config.timeout_millis(),
-    })
+    Ok(dialect::write(
+        config, client, url, headers, form, further, secrets,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{BasicEncoding, ClientAuthentication};
+    use crate::http::Method;
 
     fn client() -> Client<'static> {
         Client {

@@ -4,11 +4,13 @@
 //! the only copy of a rotated refresh token, so nothing that is merely odd about
 //! it is a reason to throw it away. What was odd is told.
 
+use crate::dialect::{Dialect, Field};
 use crate::error::{ServerError, Violation, ViolationKind};
 use crate::http::Response;
 use crate::json::{self, Object};
+use crate::provider;
 use crate::secret::{SecretString, printable};
-use crate::time::{Timestamp, parse_http_date};
+use crate::time::{Timestamp, parse_date, parse_http_date};
 use serde_json::Value;
 
 /// The longest lifetime believed, in seconds: a hundred years. More is a
@@ -59,11 +61,16 @@ pub enum Failure {
 }
 
 /// Reads the answer to a request that carried those secrets: servers have been
-/// seen to repeat them in their error texts.
+/// seen to repeat them in their error texts. What the dialect declares is put in
+/// order first; what is read of it then is read as of any server.
 ///
 /// # Errors
 /// What it says, where it brings no token.
-pub fn read(response: &Response, secrets: &[SecretString]) -> Result<TokenResponse, Failure> {
+pub fn read(
+    response: &Response,
+    dialect: &Dialect,
+    secrets: &[SecretString],
+) -> Result<TokenResponse, Failure> {
     let body = Body::read(response);
     if (300..400).contains(&response.status) {
         // RFC 9700 section 4.12: followed, the credentials would go along.
@@ -74,8 +81,10 @@ pub fn read(response: &Response, secrets: &[SecretString]) -> Result<TokenRespon
             printable(target.split('?').next().unwrap_or_default(), secrets)
         )));
     }
-    if let Some(error) = body
-        .fields
+    let mut quirks = Vec::new();
+    let fields = body.fields.as_ref();
+    let fields = fields.map(|raw| standardised(raw, dialect, &mut quirks));
+    if let Some(error) = fields
         .as_ref()
         .and_then(|fields| error_in(fields, response.status, secrets))
     {
@@ -90,13 +99,108 @@ pub fn read(response: &Response, secrets: &[SecretString]) -> Result<TokenRespon
             response,
         ));
     }
-    let Some(fields) = body.fields else {
+    let (Some(fields), Some(raw)) = (fields, body.fields) else {
         return Err(violation(format!(
             "the token endpoint answered with {}, not with JSON",
             body.description
         )));
     };
-    token_in(fields, body.is_form)
+    if body.is_form {
+        quirks.push("the response was a form, not JSON".to_owned());
+    }
+    let mut reading = Reading {
+        fields: &fields,
+        is_form: body.is_form,
+        dialect,
+        server_now: Timestamp(
+            response
+                .arrived_at
+                .0
+                .saturating_add_signed(clock_skew_millis(response)),
+        ),
+        quirks,
+    };
+    let token = reading.token()?;
+    Ok(TokenResponse {
+        quirks: reading.quirks,
+        raw: SecretString::new(json::text(&Value::Object(raw))),
+        ..token
+    })
+}
+
+/// A response by the standard's names, from one by the dialect's.
+fn standardised(raw: &Object, dialect: &Dialect, quirks: &mut Vec<String>) -> Object {
+    let mut fields = raw.clone();
+    let mut tell = |field, value| quirks.extend(provider::sentence(field, value));
+    if let Some(path) = dialect.get(Field::RESPONSE_WRAPPER)
+        && let Some(Value::Object(inner)) = at(raw, path)
+    {
+        fields.extend(inner.clone());
+        tell(Field::RESPONSE_WRAPPER, path);
+    }
+    let has_token = |fields: &Object| {
+        let token = fields.get("access_token").and_then(Value::as_str);
+        token.is_some_and(|token| !token.is_empty())
+    };
+    for line in dialect.all(Field::RESPONSE_FIELDS) {
+        let (name, path) = line.split_once('=').unwrap_or_default();
+        let Some(value) = at(raw, path).or_else(|| at(&fields, path)) else {
+            continue;
+        };
+        let value = value.clone();
+        if !name.starts_with("error") {
+            tell(Field::RESPONSE_FIELDS, line);
+            fields.insert(name.to_owned(), value);
+        } else if !has_token(&fields) {
+            fields.insert(name.to_owned(), Value::from(scalar(&value)));
+        }
+    }
+    let success = dialect.get(Field::SUCCESS_FIELD);
+    if let (Some(path), Some(wanted)) = (success, dialect.get(Field::SUCCESS_VALUE))
+        && let Some(found) = at(raw, path).map(scalar)
+        && found != wanted
+        && !fields.get("error").is_some_and(Value::is_string)
+    {
+        fields.insert("error".to_owned(), Value::from(found));
+    }
+    if let Some(code) = fields.get("error").map(scalar)
+        && let Some(standard) = dialect.named(Field::ERROR_CODES, &code)
+    {
+        fields.insert("error".to_owned(), Value::from(standard));
+        // What the server calls it is worth showing.
+        let description = fields.entry("error_description");
+        description.or_insert_with(|| Value::from(code));
+    }
+    if let Some(token_type) = dialect.get(Field::TOKEN_TYPE) {
+        fields.insert("token_type".to_owned(), Value::from(token_type));
+    }
+    if dialect.has(Field::REFRESH_WITH_ACCESS_TOKEN)
+        && let Some(access_token) = fields.get("access_token").cloned()
+    {
+        fields.insert("refresh_token".to_owned(), access_token);
+    }
+    fields
+}
+
+/// The value at a path of names and places with dots between.
+fn at<'a>(fields: &'a Object, path: &str) -> Option<&'a Value> {
+    let mut parts = path.split('.');
+    let mut value = fields.get(parts.next()?)?;
+    for part in parts {
+        value = match value {
+            Value::Array(values) => values.get(part.parse::<usize>().ok()?)?,
+            value => value.get(part)?,
+        };
+    }
+    Some(value)
+}
+
+/// A value as text.
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => json::text(other),
+    }
 }
 
 fn violation(message: String) -> Failure {
@@ -235,90 +339,163 @@ pub fn clock_skew_millis(response: &Response) -> i64 {
     i64::try_from(ahead).unwrap_or(0) - i64::try_from(behind).unwrap_or(0)
 }
 
-fn token_in(fields: Object, is_form: bool) -> Result<TokenResponse, Failure> {
-    let mut quirks = Vec::new();
-    if is_form {
-        quirks.push("the response was a form, not JSON".to_owned());
-    }
-    let text = |name: &str| {
-        let value = fields.get(name).and_then(Value::as_str);
-        value.filter(|text| !text.is_empty())
-    };
-    let access_token = text("access_token").ok_or_else(|| {
-        violation("the token endpoint's answer brings no access_token".to_owned())
-    })?;
-    let token_type = match text("token_type") {
-        Some(token_type) => token_type.to_owned(),
-        None => {
-            quirks.push("token_type was missing and taken to be Bearer".to_owned());
-            "Bearer".to_owned()
-        }
-    };
-    let lifetime_millis = lifetime(&fields, "expires_in", is_form, &mut quirks);
-    let refresh_lifetime_millis = ["refresh_expires_in", "refresh_token_expires_in"]
-        .iter()
-        .find_map(|name| lifetime(&fields, name, is_form, &mut quirks));
-    let scope = match fields.get("scope") {
-        Some(Value::String(scope)) => {
-            Some(scope.split_ascii_whitespace().map(str::to_owned).collect())
-        }
-        Some(Value::Array(scopes)) => {
-            quirks.push("scope was an array, not a string".to_owned());
-            Some(
-                scopes
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect(),
-            )
-        }
-        _ => None,
-    };
-    Ok(TokenResponse {
-        access_token: SecretString::new(access_token),
-        token_type,
-        lifetime_millis,
-        refresh_token: text("refresh_token").map(SecretString::new),
-        refresh_lifetime_millis,
-        scope,
-        id_token: text("id_token").map(SecretString::new),
-        quirks,
-        raw: SecretString::new(json::text(&Value::Object(fields))),
-    })
+/// A response by the standard's names while it is read.
+struct Reading<'a> {
+    fields: &'a Object,
+    is_form: bool,
+    dialect: &'a Dialect,
+    server_now: Timestamp,
+    quirks: Vec<String>,
 }
 
-/// A lifetime in milliseconds, `None` where it is not told or makes no sense.
-fn lifetime(fields: &Object, name: &str, is_form: bool, quirks: &mut Vec<String>) -> Option<u64> {
-    let mut odd = |what: &str| quirks.push(format!("{name} was {what}"));
-    let seconds = match fields.get(name)? {
-        Value::Null => return None,
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => {
-            // Fractions of a second are of no use, and a reader of decimals
-            // costs the component 15 KB.
-            let whole = text.trim().split('.').next().unwrap_or_default();
-            let Ok(seconds) = whole.parse::<i64>() else {
+impl Reading<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        let value = self.fields.get(name).and_then(Value::as_str);
+        value.filter(|text| !text.is_empty())
+    }
+
+    fn token(&mut self) -> Result<TokenResponse, Failure> {
+        let secret = |text: Option<&str>| text.map(SecretString::new);
+        let access_token = secret(self.text("access_token")).ok_or_else(|| {
+            violation("the token endpoint's answer brings no access_token".to_owned())
+        })?;
+        let token_type = match self.text("token_type") {
+            Some(token_type) => token_type.to_owned(),
+            None => {
+                let quirk = "token_type was missing and taken to be Bearer";
+                self.quirks.push(quirk.to_owned());
+                "Bearer".to_owned()
+            }
+        };
+        let lifetime_millis = self.lifetime("expires_in");
+        let refresh_lifetime_millis = ["refresh_expires_in", "refresh_token_expires_in"]
+            .iter()
+            .find_map(|name| self.lifetime(name));
+        Ok(TokenResponse {
+            access_token,
+            token_type,
+            lifetime_millis,
+            refresh_token: secret(self.text("refresh_token")),
+            refresh_lifetime_millis,
+            scope: self.scope(),
+            id_token: secret(self.text("id_token")),
+            quirks: Vec::new(),
+            raw: SecretString::default(),
+        })
+    }
+
+    fn scope(&mut self) -> Option<Vec<String>> {
+        let separator = self
+            .dialect
+            .get(Field::RESPONSE_SCOPE_SEPARATOR)
+            .or_else(|| self.dialect.get(Field::SCOPE_SEPARATOR));
+        match self.fields.get("scope")? {
+            Value::String(scope) => {
+                let is_between = |character: char| {
+                    character.is_ascii_whitespace()
+                        || separator.is_some_and(|separator| separator.starts_with(character))
+                };
+                let scopes = scope.split(is_between).filter(|scope| !scope.is_empty());
+                Some(scopes.map(str::to_owned).collect())
+            }
+            Value::Array(scopes) => {
+                let quirk = "scope was an array, not a string";
+                self.quirks.push(quirk.to_owned());
+                let scopes = scopes.iter().filter_map(Value::as_str);
+                Some(scopes.map(str::to_owned).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// A lifetime in milliseconds, `None` where it is not told or makes no sense.
+    fn lifetime(&mut self, name: &str) -> Option<u64> {
+        let value = self.fields.get(name)?;
+        let unit = self.dialect.get(Field::EXPIRY_UNIT);
+        let quirks = &mut self.quirks;
+        let mut odd = |what: &str| quirks.push(format!("{name} was {what}"));
+        let told = match value {
+            Value::Null => return None,
+            Value::Number(number) => number.as_f64()?,
+            Value::String(text) if unit == Some("date") => match parse_date(text) {
+                Some(date) => date.seconds() as f64,
+                None => {
+                    odd("not a date and was ignored");
+                    return None;
+                }
+            },
+            Value::String(text) => {
+                // Fractions of a second are of no use, and a reader of decimals
+                // costs the component 15 KB.
+                let whole = text.trim().split('.').next().unwrap_or_default();
+                let Ok(seconds) = whole.parse::<i64>() else {
+                    odd("not a number and was ignored");
+                    return None;
+                };
+                if !self.is_form {
+                    odd("a string");
+                }
+                seconds as f64
+            }
+            _ => {
                 odd("not a number and was ignored");
                 return None;
-            };
-            if !is_form {
-                odd("a string");
             }
-            seconds as f64
-        }
-        _ => {
-            odd("not a number and was ignored");
+        };
+        let server_now = self.server_now.0 as f64 / 1000.0;
+        let seconds = match unit {
+            None => told,
+            Some("milliseconds") => told / 1000.0,
+            Some("unix_milliseconds") => told / 1000.0 - server_now,
+            Some(_) => told - server_now,
+        };
+        // A token that lives no time at all is of no use to anybody; servers that
+        // say 0 mean that it does not expire.
+        if seconds.is_nan() || seconds <= 0.0 {
+            odd("not positive and was ignored");
             return None;
         }
-    };
-    // A token that lives no time at all is of no
-    // use to anybody; servers that say 0 mean that it does not expire.
-    if seconds.is_nan() || seconds <= 0.0 {
-        odd("not positive and was ignored");
-        return None;
+        if let Some(unit) = unit {
+            quirks.extend(provider::sentence(Field::EXPIRY_UNIT, unit));
+        }
+        // The cast saturates, and the value is bounded anyway.
+        Some((seconds.min(LONGEST_LIFETIME) * 1000.0) as u64)
     }
-    // The cast saturates, and the value is bounded anyway.
-    Some((seconds.min(LONGEST_LIFETIME) * 1000.0) as u64)
+}
+
+impl TokenResponse {
+    /// Takes the token that this one was exchanged for. What only this response
+    /// has, such as the scope, stays.
+    pub(crate) fn replace_token(&mut self, later: Self) {
+        *self = Self {
+            scope: later.scope.or_else(|| self.scope.take()),
+            id_token: later.id_token.or_else(|| self.id_token.take()),
+            quirks: std::mem::take(&mut self.quirks),
+            ..later
+        };
+    }
+
+    /// Puts what came in the redirect, or with an earlier response, with the
+    /// response, where callers look for it.
+    pub(crate) fn keep(&mut self, kept: &[(String, String)]) {
+        let Ok(mut fields) = json::parse_object(self.raw.reveal().as_bytes()) else {
+            return;
+        };
+        for (name, value) in kept {
+            let value = || Value::from(value.as_str());
+            fields.entry(name.as_str()).or_insert_with(value);
+        }
+        self.raw = SecretString::new(json::text(&Value::Object(fields)));
+    }
+}
+
+/// What an earlier response was kept together with.
+pub(crate) fn kept_in(raw: &SecretString, dialect: &Dialect) -> Vec<(String, String)> {
+    let fields = json::parse_object(raw.reveal().as_bytes()).unwrap_or_default();
+    let names = dialect.all(Field::CALLBACK_PARAMETERS);
+    names
+        .filter_map(|name| Some((name.to_owned(), fields.get(name)?.as_str()?.to_owned())))
+        .collect()
 }
 
 #[cfg(test)]
@@ -338,7 +515,7 @@ mod tests {
     }
 
     fn read(response: &Response) -> Result<TokenResponse, Failure> {
-        super::read(response, &[])
+        super::read(response, &Dialect::default(), &[])
     }
 
     fn ok(body: &str) -> TokenResponse {
@@ -444,7 +621,7 @@ mod tests {
         let body =
             r#"{"error":"invalid_grant","error_description":"Invalid refresh token: r-123"}"#;
         let secrets = [SecretString::new("r-123")];
-        let Err(Failure::Refused(error)) = super::read(&response(400, &[], body), &secrets) else {
+        let Err(Failure::Refused(error)) = super::read(&response(400, &[], body), &Dialect::default(), &secrets) else {
             panic!("accepted");
         };
         assert_eq!(

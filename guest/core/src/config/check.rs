@@ -2,20 +2,23 @@
 //! what the security profile (RFC 9700, RFC 8252, OAuth 2.1) advises against.
 
 use super::{ClientAuthentication, Config, Grant, Problem, Prompt, Secret, Severity, TlsMode};
+use crate::dialect::{Dialect, Field};
 use crate::endpoint::{Endpoint, redirect_uri_problem};
 use crate::json;
 use crate::provider;
 
 /// Everything that is wrong with a config, errors first.
 pub fn check(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    check_provider(config, &mut problems);
-    check_endpoints(config, &mut problems);
+    let (dialect, mut problems) = match provider::complete(config) {
+        Ok(completed) => (Some(completed.dialect), Vec::new()),
+        Err(problems) => (None, problems),
+    };
+    check_endpoints(config, dialect.as_ref(), &mut problems);
     check_client(config, &mut problems);
     check_grant(config, &mut problems);
     check_authorization(config, &mut problems);
     check_parameters(config, &mut problems);
-    check_profile(config, &mut problems);
+    check_profile(config, dialect.as_ref(), &mut problems);
     let (mut errors, warnings) = problems
         .into_iter()
         .partition::<Vec<_>, _>(|problem| problem.severity == Severity::Error);
@@ -32,19 +35,7 @@ pub(crate) fn errors_in(problems: &[Problem]) -> Vec<Problem> {
         .collect()
 }
 
-fn check_provider(config: &Config, problems: &mut Vec<Problem>) {
-    if let Some(id) = &config.provider
-        && provider::find(id).is_none()
-    {
-        problems.push(Problem::error(
-            "provider",
-            &format!("\"{id}\" is not in the catalogue"),
-            "remove it and name the issuer or the endpoints",
-        ));
-    }
-}
-
-fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
+fn check_endpoints(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     let issuer = ("issuer", &config.issuer);
     for (field, url) in std::iter::once(issuer).chain(config.endpoints.iter()) {
         if let Some(text) = url {
@@ -61,29 +52,47 @@ fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
             "write it as the server's metadata has it",
         ));
     }
-    if config.issuer.is_some() || config.provider.is_some() {
+    // What is wrong with the provider is told already.
+    let Some(dialect) = dialect else {
+        return;
+    };
+    let is_discovered = dialect.has(Field::ISSUER) && !dialect.has(Field::TOKEN_ENDPOINT);
+    if config.issuer.is_some() || is_discovered {
         return;
     }
-    if config.endpoints.token.is_none() {
-        problems.push(Problem::error(
-            "token_endpoint",
-            "is missing",
-            "name it, or the issuer so that it is discovered",
-        ));
-    }
-    if config.grant == Grant::AuthorizationCode && config.endpoints.authorization.is_none() {
-        problems.push(Problem::error(
+    let mut need = |field: &str, by_hand: &Option<String>, declared: Field| {
+        if by_hand.is_some() || dialect.has(declared) {
+            return;
+        }
+        if dialect.is_standard() || declared == Field::TOKEN_ENDPOINT {
+            problems.push(Problem::error(
+                field,
+                "is missing",
+                "name it, or the issuer so that it is discovered",
+            ));
+        } else {
+            problems.push(Problem::error(
+                field,
+                "is missing: the provider has none",
+                "set grant_type to one that the provider has, or name the endpoint",
+            ));
+        }
+    };
+    let endpoints = &config.endpoints;
+    need("token_endpoint", &endpoints.token, Field::TOKEN_ENDPOINT);
+    if config.grant == Grant::AuthorizationCode {
+        need(
             "authorization_endpoint",
-            "is missing",
-            "name it, or the issuer so that it is discovered",
-        ));
+            &endpoints.authorization,
+            Field::AUTHORIZATION_ENDPOINT,
+        );
     }
-    if config.grant == Grant::DeviceCode && config.endpoints.device_authorization.is_none() {
-        problems.push(Problem::error(
+    if config.grant == Grant::DeviceCode {
+        need(
             "device_authorization_endpoint",
-            "is missing",
-            "name it, or the issuer so that it is discovered",
-        ));
+            &endpoints.device_authorization,
+            Field::DEVICE_AUTHORIZATION_ENDPOINT,
+        );
     }
 }
 
@@ -353,7 +362,7 @@ fn is_header_name(name: &str) -> bool {
 }
 
 /// What older servers need and the security profile forbids: allowed, and said.
-fn check_profile(config: &Config, problems: &mut Vec<Problem>) {
+fn check_profile(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     if matches!(config.grant, Grant::Password { .. }) {
         problems.push(Problem::warning(
             "grant_type",
@@ -362,6 +371,13 @@ fn check_profile(config: &Config, problems: &mut Vec<Problem>) {
         ));
     }
     if config.grant == Grant::AuthorizationCode && !config.pkce {
+        if dialect.is_some_and(|dialect| dialect.get(Field::PKCE) == Some("required")) {
+            problems.push(Problem::error(
+                "pkce",
+                "is off, and the provider requires it",
+                "leave it on",
+            ));
+        }
         problems.push(Problem::warning(
             "pkce",
             "without it a stolen code can be used (RFC 9700 section 2.1.1)",

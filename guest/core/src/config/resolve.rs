@@ -1,8 +1,9 @@
 //! A config with every default filled in, for an "Advanced" form.
 
-use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
+use super::{Config, DEFAULT_TIMEOUT_SECONDS, EndpointUrls, Grant};
 use crate::authorization;
 use crate::client_authentication;
+use crate::dialect::Field;
 use crate::json::{self, Object};
 use crate::metadata::Server;
 use serde_json::Value;
@@ -31,12 +32,17 @@ pub struct ResolvedField {
     pub origin: ValueOrigin,
 }
 
-/// Fills in the defaults, given the server as it was discovered. What the config
-/// itself says comes from its own JSON form, so that no field is forgotten.
-pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
-    let mut given = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
-    hide_secrets(&mut given);
-    let mut fields = given.clone();
+/// Fills in the defaults: a config as it was given, as the provider completes it,
+/// and the server as it was discovered. What the config itself says comes from
+/// its own JSON form, so that no field is forgotten.
+pub fn resolve(given: &Config, config: &Config, server: &Server) -> Vec<ResolvedField> {
+    let form = |config| {
+        let mut fields = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
+        hide_secrets(&mut fields);
+        fields
+    };
+    let (given, completed) = (form(given), form(config));
+    let mut fields = completed.clone();
     let mut put = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
@@ -49,7 +55,8 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     put("offline_access", Value::from(config.wants_offline_access()));
     let method = client_authentication::choose(config, server);
     put("token_endpoint_auth_method", Value::from(method.as_str()));
-    for (name, url) in server.endpoints.iter() {
+    let issuer = ("issuer", &server.issuer);
+    for (name, url) in server.endpoints.iter().chain([issuer]) {
         if let Some(url) = url {
             put(name, Value::from(url.as_str()));
         }
@@ -57,7 +64,7 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     if config.grant == Grant::AuthorizationCode {
         put("pkce", Value::from(config.pkce));
         let scope = authorization::requested_scope(config, server);
-        let prompt = authorization::effective_prompt(&[], &config.prompt, &scope);
+        let prompt = authorization::effective_prompt(&[], config, &scope);
         let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
         for (name, words) in [("scope", scope.join(" ")), ("prompt", prompt.join(" "))] {
             if !words.is_empty() {
@@ -69,6 +76,8 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     for (name, value) in fields {
         let origin = if given.get(&name) == Some(&value) {
             ValueOrigin::Config
+        } else if completed.get(&name) == Some(&value) || is_declared(&name, &value, config) {
+            ValueOrigin::Provider
         } else if is_from_metadata(&name, server) {
             ValueOrigin::Metadata
         } else {
@@ -82,6 +91,24 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
         });
     }
     resolved
+}
+
+/// Whether the provider says so itself, beside the fields that it fills in.
+fn is_declared(name: &str, value: &Value, config: &Config) -> bool {
+    let dialect = &config.dialect;
+    let mut endpoints = EndpointUrls::default();
+    let names = endpoints.iter_mut().map(|(name, _)| name);
+    let mut declared = names
+        .zip(Field::ENDPOINTS)
+        .chain([("issuer", Field::ISSUER)]);
+    match name {
+        "scope" => dialect.has(Field::OFFLINE_SCOPE),
+        "prompt" => dialect.has(Field::OFFLINE_PROMPT),
+        "token_endpoint_auth_method" => config.client_authentication.is_some(),
+        name => declared.any(|(endpoint, field)| {
+            endpoint == name && value.as_str().is_some_and(|url| dialect.get(field) == Some(url))
+        }),
+    }
 }
 
 fn is_from_metadata(name: &str, server: &Server) -> bool {
@@ -121,7 +148,7 @@ mod tests {
         let mut server = Server::from_config(&config);
         server.endpoints.token = Some("https://as.example/t".to_owned());
         server.client_authentication = vec!["client_secret_post".to_owned()];
-        resolve(&config, &server)
+        resolve(&config, &config, &server)
     }
 
     #[test]

@@ -4,16 +4,19 @@
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AuthorizationOptions, Redirect};
 use crate::client_authentication;
-use crate::config::{ClientAuthentication, Grant, PushedAuthorization};
+use crate::config::{ClientAuthentication, Grant, Parameter, PushedAuthorization};
+use crate::dialect::{self, Field};
 use crate::error::{Error, Result, ViolationKind};
 use crate::event::{Event, EventKind};
+use crate::http;
 use crate::id_token::{self, Expected};
 use crate::platform::Platform;
 use crate::record::{Failure, FailureCause, RenewalReason};
 use crate::secret::SecretString;
 use crate::time::Timestamp;
 use crate::token_request::{self, TokenGrant};
-use crate::token_response;
+use crate::token_response::{self, TokenResponse};
+use std::borrow::Cow;
 
 /// An authorization under way, as far as the host needs to know it.
 #[derive(Clone, Debug)]
@@ -111,11 +114,13 @@ impl<P: Platform> Connection<P> {
         // Taken out before anything else is done with it: of two that bring the
         // same redirect one finds nothing. What is not the answer takes nothing.
         let mut answered = None;
+        let redirect = redirect.under(&self.config.dialect);
+        let redirect = redirect.map_err(|error| self.refuse(error, now))?;
         let taken = self
             .change(&mut |record| {
                 let position = redirect.position_in(&record.pending);
                 let position = position.ok_or_else(unknown_state)?;
-                let pending = record.pending.remove(position);
+                let mut pending = record.pending.remove(position);
                 if now >= pending.expires_at {
                     return Err(state_violation(
                         "the authorization took longer than ten minutes; begin it again",
@@ -127,17 +132,19 @@ impl<P: Platform> Connection<P> {
                     ));
                 }
                 redirect.check(&pending)?;
+                redirect.choose_server(&self.config.dialect, &mut pending.server)?;
                 answered = Some(pending);
                 Ok(())
             })
             .await;
         taken.map_err(|error| self.refuse(error, now))?;
         let pending = answered.ok_or_else(unknown_state)?;
+        let kept = redirect.kept(&self.config.dialect);
         let code = match redirect.into_code() {
             Ok(code) => code,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
-        let new = match self.exchange(&code, &pending).await {
+        let new = match self.exchange(&code, &pending, &kept).await {
             Ok(new) => new,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
@@ -155,6 +162,7 @@ impl<P: Platform> Connection<P> {
         &self,
         code: &SecretString,
         pending: &authorization::PendingAuthorization,
+        kept: &[Parameter],
     ) -> Result<super::renew::NewCredential> {
         let client = self.client(&pending.server).await?;
         let endpoint = pending.server.token_endpoint()?;
@@ -163,15 +171,22 @@ impl<P: Platform> Connection<P> {
             redirect_uri: &pending.redirect_uri,
             code_verifier: pending.code_verifier.as_ref(),
         };
-        let request = token_request::build(&self.config, endpoint.clone(), &client, &grant)?;
-        let secrets = request.secrets.clone();
-        let http = self.platform.send(request).await;
-        let http = http.map_err(|failure| from_http_failure(&endpoint, failure))?;
-        let response = token_response::read(&http, &secrets).map_err(|failure| match failure {
-            token_response::Failure::Refused(error) => Error::Refused(error),
-            token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
-            token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
-        })?;
+        let mut config = Cow::Borrowed(&self.config);
+        if config.dialect.has(Field::TOKEN_REQUEST_SENDS_STATE) {
+            let state = ("state".to_owned(), pending.state.reveal().to_owned());
+            config.to_mut().token_parameters.push(state);
+        }
+        let request = token_request::build(&config, endpoint, &client, &grant)?;
+        let (mut response, mut http) = self.receive(request).await?;
+        let exchange = dialect::exchange(&self.config, &client, &response.access_token);
+        let exchange = exchange.map_err(|what| Error::Unsupported(what.to_owned()))?;
+        if let Some(request) = exchange {
+            let (long_lived, later) = self.receive(request).await?;
+            response.replace_token(long_lived);
+            http = later;
+        }
+        response.keep(kept);
+        response.quirks.extend(self.config.dialect.request_quirks());
         if let Some(nonce) = &pending.nonce {
             // OpenID Connect Core section 3.1.3.3: asked for openid, there is an
             // id_token. A plain OAuth server that ignores the scope has none.
@@ -180,7 +195,7 @@ impl<P: Platform> Connection<P> {
                 Some(id_token) => id_token::check(
                     id_token,
                     &Expected {
-                        issuer: pending.server.issuer.as_deref(),
+                        issuer: self.issuer_of_id_tokens(&pending.server),
                         client_id: self.config.client_id.as_deref().unwrap_or_default(),
                         nonce: Some(nonce),
                         access_token: &response.access_token,
@@ -203,6 +218,20 @@ impl<P: Platform> Connection<P> {
             pending.server.clone(),
             &pending.scope,
         ))
+    }
+
+    /// Sends a token request, once, and reads what comes.
+    async fn receive(&self, request: http::Request) -> Result<(TokenResponse, http::Response)> {
+        let (url, secrets) = (request.url.clone(), request.secrets.clone());
+        let http = self.platform.send(request).await;
+        let http = http.map_err(|failure| from_http_failure(&url, failure))?;
+        let read = token_response::read(&http, &self.config.dialect, &secrets);
+        let response = read.map_err(|failure| match failure {
+            token_response::Failure::Refused(error) => Error::Refused(error),
+            token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
+            token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
+        })?;
+        Ok((response, http))
     }
 
     /// Tells of a redirect that is not the answer to anything begun here. It is

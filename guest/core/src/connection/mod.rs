@@ -24,11 +24,13 @@ pub use manage::{ConnectionState, LastRenewal, Status};
 
 use crate::client_authentication::{self, Client};
 use crate::config::{self, BasicEncoding, Config, Grant, Problem, Secret};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, Violation, ViolationKind};
 use crate::http;
 use crate::metadata::{self, Server};
 use crate::platform::{Platform, SecretError};
+use crate::provider;
 use crate::record::Credential;
 use crate::secret::{SecretString, hex};
 use crate::time::Timestamp;
@@ -68,6 +70,8 @@ pub struct Connection<P> {
     name: String,
     config: Config,
     problems: Vec<Problem>,
+    /// As the host gave it, without what the provider declares.
+    given: Config,
     binding: String,
     platform: P,
     store_key: String,
@@ -84,10 +88,12 @@ impl<P: Platform> Connection<P> {
         Ok(Self {
             problems: config::check(&config),
             binding: binding(&config),
+            // Where it cannot be completed `check` says why, and nothing is sent.
+            given: config.clone(),
             store_key: format!("{name}.tokens"),
             known: RefCell::new(None),
             name: name.to_owned(),
-            config,
+            config: provider::complete(&config).unwrap_or(config),
             platform,
         })
     }
@@ -114,7 +120,9 @@ impl<P: Platform> Connection<P> {
     /// metadata of its issuer where something is missing.
     async fn discover(&self) -> Result<Server> {
         let by_hand = Server::from_config(&self.config);
-        let Some(issuer) = &self.config.issuer else {
+        let declares_endpoints =
+            self.config.issuer.is_none() && self.config.dialect.has(Field::TOKEN_ENDPOINT);
+        let Some(issuer) = by_hand.issuer.as_ref().filter(|_| !declares_endpoints) else {
             return Ok(by_hand);
         };
         let url = Endpoint::parse(issuer)
@@ -160,7 +168,7 @@ impl<P: Platform> Connection<P> {
     /// # Errors
     /// Unavailable or a violation, where the metadata cannot be had.
     pub async fn resolve(&self) -> Result<Vec<config::ResolvedField>> {
-        Ok(config::resolve(&self.config, &self.discover().await?))
+        Ok(config::resolve(&self.given, &self.config, &self.discover().await?))
     }
 
     /// The client as it authenticates to that server, its secret resolved.
@@ -179,6 +187,12 @@ impl<P: Platform> Connection<P> {
                 .basic_encoding
                 .unwrap_or(BasicEncoding::FormUrlencoded),
         })
+    }
+
+    /// Whom an id_token must be from, where that is known.
+    fn issuer_of_id_tokens<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
+        let declared = || self.config.dialect.get(Field::ID_TOKEN_ISSUER);
+        server.issuer.as_deref().or_else(declared)
     }
 
     async fn reveal(&self, secret: &Secret) -> Result<SecretString> {

@@ -8,6 +8,7 @@
 use super::storage::{COMMIT_PAUSES, Version, Written};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
+use crate::dialect::Field;
 use crate::error::{
     Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability,
 };
@@ -276,11 +277,21 @@ impl<P: Platform> Connection<P> {
     /// The server that a renewal goes to: the one that issued the credential,
     /// else the one that the config names.
     async fn server_of(&self, record: &Record) -> Result<Server> {
+        let dialect = &self.config.dialect;
         let bound = record
             .credential
             .as_ref()
             .filter(|c| c.binding == self.binding);
         match bound {
+            // The endpoints that a provider declares may have moved since; those of
+            // the region that the user chose have not.
+            Some(_)
+                if self.config.issuer.is_none()
+                    && dialect.has(Field::TOKEN_ENDPOINT)
+                    && !dialect.has(Field::CALLBACK_SERVER_PARAMETER) =>
+            {
+                Ok(Server::from_config(&self.config))
+            }
             Some(credential) => Ok(credential.server.clone().overlaid_with(&self.config)),
             None => self.discover().await,
         }
@@ -433,7 +444,7 @@ impl<P: Platform> Connection<P> {
                 }));
             }
         };
-        Ok(match token_response::read(&response, &secrets) {
+        Ok(match token_response::read(&response, &self.config.dialect, &secrets) {
             Ok(token) => Ok((token, response)),
             Err(token_response::Failure::Refused(error)) => Err(Setback {
                 cause: FailureCause::Refused(error),
@@ -473,9 +484,16 @@ impl<P: Platform> Connection<P> {
             .as_ref()
             .filter(|c| c.binding == self.binding);
         let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
+        let mut response = response;
+        if let Some(earlier) = earlier {
+            response.keep(&token_response::kept_in(&earlier.response, &self.config.dialect));
+        } else {
+            response.quirks.extend(self.config.dialect.request_quirks());
+        }
         let mut new = self.credential(response, http, reason, server, granted);
         // RFC 6749 section 6: without a new refresh token the old one stays.
-        let is_kept = new.credential.refresh_token.is_none();
+        let is_kept = new.credential.refresh_token.is_none()
+            || spent.is_some() && self.config.dialect.has(Field::KEEPS_REFRESH_TOKEN);
         if is_kept {
             new.credential.refresh_token = spent;
         }
@@ -487,6 +505,7 @@ impl<P: Platform> Connection<P> {
             if new.credential.id_token.is_none() {
                 new.credential.id_token.clone_from(&earlier.id_token);
             }
+            self.limit(&mut new.credential);
         }
         new
     }
@@ -515,7 +534,7 @@ impl<P: Platform> Connection<P> {
             let checked = id_token::check(
                 id_token,
                 &id_token::Expected {
-                    issuer: server.issuer.as_deref(),
+                    issuer: self.issuer_of_id_tokens(&server),
                     client_id: self.config.client_id.as_deref().unwrap_or_default(),
                     nonce: None,
                     access_token: &response.access_token,
@@ -527,8 +546,7 @@ impl<P: Platform> Connection<P> {
             }
             checked.is_ok()
         });
-        NewCredential {
-            credential: Credential {
+        let mut credential = Credential {
                 access_token: response.access_token,
                 token_type: printable(&response.token_type, &[]),
                 received_at,
@@ -550,9 +568,23 @@ impl<P: Platform> Connection<P> {
                 reason,
                 binding: self.binding.clone(),
                 server,
-            },
-            quirks,
-        }
+        };
+        self.limit(&mut credential);
+        NewCredential { credential, quirks }
+    }
+
+    /// Puts an end to the refresh token where the provider declares one that its
+    /// responses do not tell: so long after its last use, and so long after the
+    /// user authorized.
+    fn limit(&self, credential: &mut Credential) {
+        let after = |from: Timestamp, field| {
+            let seconds = self.config.dialect.number(field)?;
+            Some(from.plus_millis(u64::from(seconds) * 1000))
+        };
+        let idle = after(credential.received_at, Field::REFRESH_TOKEN_LIFETIME_SECONDS);
+        let total = after(credential.authorized_at, Field::AUTHORIZATION_LIFETIME_SECONDS);
+        let told = credential.refresh_expires_at;
+        credential.refresh_expires_at = [told.or(idle), total].into_iter().flatten().min();
     }
 
     /// Stores what a renewal brought; no token is handed out before. What came
@@ -807,7 +839,14 @@ impl NewCredential {
         });
         let events: Vec<_> = quirks.chain([event]).collect();
         for event in &events {
-            record.remember(event.clone());
+            // Each answer has the same ones; told again and again they would leave
+            // no room in the history.
+            let mut history = record.history.iter();
+            let is_known = event.kind == EventKind::QuirkApplied
+                && history.any(|known| known.kind == event.kind && known.message == event.message);
+            if !is_known {
+                record.remember(event.clone());
+            }
         }
         record.generation += 1;
         record.credential = Some(credential.clone());
