@@ -114,7 +114,7 @@ fn authorization_url(
     // In this order because there is a server that takes no other.
     let mut parameters: Vec<(&str, String)> = vec![
         ("client_id", config.client_id.clone().unwrap_or_default()),
-        ("redirect_uri", pending.redirect_uri.clone()),
+        ("redirect_uri", dialect.redirect_uri(&pending.redirect_uri).to_owned()),
         ("response_type", response_type.to_owned()),
     ];
     if !scope.is_empty() {

@@ -122,8 +122,13 @@ impl Dialect {
         }
     }
 
-    /// Whether a scope is asked for that alone brings a refresh token, or none is
-    /// needed, is for the provider to say: its scope, if it has one.
+    /// The redirect URI as it goes into requests: itself, or the name by which the
+    /// server knows it.
+    pub(crate) fn redirect_uri<'a>(&'a self, redirect_uri: &'a str) -> &'a str {
+        self.get(Field::REDIRECT_URI_SENT).unwrap_or(redirect_uri)
+    }
+
+    /// Adds the scope that brings a refresh token, where there is one.
     pub(crate) fn add_offline_scope(&self, scope: &mut Vec<String>) {
         if let Some(offline) = self.get(Field::OFFLINE_SCOPE)
             && !scope.iter().any(|name| name == offline)
@@ -146,6 +151,7 @@ impl Dialect {
                 .or_else(|| self.named(Field::TOKEN_PARAMETER_NAMES, name));
             let value = match name {
                 "grant_type" => self.named(Field::GRANT_TYPES, value.reveal()),
+                "redirect_uri" => self.get(Field::REDIRECT_URI_SENT),
                 _ => None,
             }
             .map_or(value, SecretString::new);

@@ -23,7 +23,8 @@ const LONGEST_RETRY_AFTER: u64 = 3_600_000;
 /// A token response, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenResponse {
-    /// `access_token`.
+    /// `access_token`; empty only where a refresh prolongs the earlier one, as the
+    /// dialect declares it.
     pub access_token: SecretString,
     /// `token_type`; `Bearer` where the server does not say.
     pub token_type: String,
@@ -203,6 +204,14 @@ fn scalar(value: &Value) -> String {
     }
 }
 
+/// A success without a token.
+pub(crate) fn no_token() -> Violation {
+    Violation {
+        kind: ViolationKind::Response,
+        message: "the token endpoint's answer brings no access_token".to_owned(),
+    }
+}
+
 fn violation(message: String) -> Failure {
     Failure::Violation(Violation {
         kind: ViolationKind::Response,
@@ -356,9 +365,11 @@ impl Reading<'_> {
 
     fn token(&mut self) -> Result<TokenResponse, Failure> {
         let secret = |text: Option<&str>| text.map(SecretString::new);
-        let access_token = secret(self.text("access_token")).ok_or_else(|| {
-            violation("the token endpoint's answer brings no access_token".to_owned())
-        })?;
+        let access_token = match secret(self.text("access_token")) {
+            Some(access_token) => access_token,
+            None if self.dialect.has(Field::REFRESH_EXTENDS_TOKEN) => SecretString::default(),
+            None => return Err(Failure::Violation(no_token())),
+        };
         let token_type = match self.text("token_type") {
             Some(token_type) => token_type.to_owned(),
             None => {

@@ -165,11 +165,11 @@ impl<'a> Entry<'a> {
 
     /// The identifier, then a line for each value: the field's tag and the value.
     fn compile(mut self) -> String {
-        let is_id = (2..=40).contains(&self.id.len())
+        let is_id = (1..=40).contains(&self.id.len())
             && self.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !self.id.starts_with('-');
         if !is_id {
-            self.refuse("", "has a name that is not 2 to 40 of a-z, 0-9 and -");
+            self.refuse("", "has a name that is not 1 to 40 of a-z, 0-9 and -");
         }
         for name in self.fields.keys() {
             if name != "sources" && FIELDS.iter().all(|field| field.name != name) {
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn an_identifier_is_short_and_plain() {
-        for id in ["", "x", "Google", "a b", "-x", "../x"] {
+        for id in ["", "Google", "a b", "-x", "../x"] {
             let compiled = compile_sources(&[(id.to_owned(), ENTRY.to_owned())]);
             assert!(compiled.is_err(), "{id}");
         }

@@ -132,6 +132,8 @@ pub const FIELDS: &[Field] = &[
     field("authorization_parameters", Map, Behaviour).sets("authorization_parameters"),
     field("authorization_parameter_names", Map, Behaviour)
         .says("The authorization request calls $ %."),
+    field("redirect_uri_sent", Text, Behaviour)
+        .says("The redirect URI goes by the name % in requests."),
     field("authorization_fragment", Text, Behaviour).says("The authorization URL ends with #%."),
     field("offline_scope", Text, Behaviour).says("A refresh token takes the scope %."),
     field("offline_parameters", Map, Behaviour).says("A refresh token takes the parameter $=%."),
@@ -172,6 +174,8 @@ pub const FIELDS: &[Field] = &[
     field("token_type", Text, Behaviour).says("The token is of the type %, whatever the response calls it."),
     field("refresh_with_access_token", Flag, Behaviour)
         .says("There is no refresh token: the access token itself is refreshed, while it is valid."),
+    field("refresh_extends_token", Flag, Behaviour)
+        .says("A refresh prolongs the access token and brings no new one."),
     field("keeps_refresh_token", Flag, Behaviour)
         .says("The refresh token stays the same for as long as the authorization lasts."),
     // Policy.

@@ -231,6 +231,9 @@ impl<P: Platform> Connection<P> {
             token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
             token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
         })?;
+        if response.access_token.is_empty() {
+            return Err(Error::ProtocolViolation(token_response::no_token()));
+        }
         Ok((response, http))
     }
 

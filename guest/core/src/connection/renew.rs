@@ -247,6 +247,16 @@ impl<P: Platform> Connection<P> {
             };
             has_begun = true;
             let setback = match self.send_with_retries(prepared.request, attempts).await? {
+                // Nothing to prolong: it was the config's own refresh token.
+                Ok((response, _))
+                    if response.access_token.is_empty() && matches!(way, Way::FirstRefresh) =>
+                {
+                    Setback {
+                        cause: FailureCause::Violation(token_response::no_token()),
+                        retry_after_millis: None,
+                        in_doubt: true,
+                    }
+                }
                 Ok((response, http)) => {
                     let new = self.renewed(&begun.record, reason, server, response, spends, &http);
                     return self.commit(begun, new, lease).await;
@@ -486,6 +496,9 @@ impl<P: Platform> Connection<P> {
         let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
         let mut response = response;
         if let Some(earlier) = earlier {
+            if response.access_token.is_empty() {
+                response.access_token = earlier.access_token.clone();
+            }
             response.keep(&token_response::kept_in(&earlier.response, &self.config.dialect));
         } else {
             response.quirks.extend(self.config.dialect.request_quirks());
