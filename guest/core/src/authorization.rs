@@ -114,7 +114,10 @@ fn authorization_url(
     // In this order because there is a server that takes no other.
     let mut parameters: Vec<(&str, String)> = vec![
         ("client_id", config.client_id.clone().unwrap_or_default()),
-        ("redirect_uri", dialect.redirect_uri(&pending.redirect_uri).to_owned()),
+        (
+            "redirect_uri",
+            dialect.redirect_uri(&pending.redirect_uri).to_owned(),
+        ),
         ("response_type", response_type.to_owned()),
     ];
     if !scope.is_empty() {
@@ -162,10 +165,17 @@ fn authorization_url(
     query.extend_pairs(&options.parameters);
     if config.wants_offline_access() {
         let is_set = |wanted: &str| {
-            let mut given = config.authorization_parameters.iter().chain(&options.parameters);
+            let mut given = config
+                .authorization_parameters
+                .iter()
+                .chain(&options.parameters);
             given.any(|(name, _)| name == wanted)
         };
-        query.extend_pairs(dialect.pairs(Field::OFFLINE_PARAMETERS).filter(|(name, _)| !is_set(name)));
+        query.extend_pairs(
+            dialect
+                .pairs(Field::OFFLINE_PARAMETERS)
+                .filter(|(name, _)| !is_set(name)),
+        );
     }
     let query = dialect.authorization_query(query.finish());
     let endpoint = pending.server.authorization_endpoint()?;
@@ -202,11 +212,7 @@ pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
 /// What the user is asked. With `offline_access` it is consent by default: the
 /// server gives no refresh token without (OpenID Connect Core section 11). A
 /// provider says itself what a refresh token takes.
-pub(crate) fn effective_prompt(
-    asked: &[Prompt],
-    config: &Config,
-    scope: &[String],
-) -> Vec<Prompt> {
+pub(crate) fn effective_prompt(asked: &[Prompt], config: &Config, scope: &[String]) -> Vec<Prompt> {
     match (asked, config.prompt.as_slice()) {
         ([], []) if !config.dialect.is_standard() => {
             let prompt = config.dialect.get(Field::OFFLINE_PROMPT);
@@ -346,7 +352,8 @@ impl Redirect {
         let mut known = dialect.all(Field::CALLBACK_SERVERS);
         let chosen = known.find(|known| *known == named).ok_or_else(|| {
             let shown = printable(named, &[]);
-            let message = format!("the redirect names the server {shown}, which is none of the provider's");
+            let message =
+                format!("the redirect names the server {shown}, which is none of the provider's");
             Error::violation(ViolationKind::Issuer, message)
         })?;
         for (_, url) in server.endpoints.iter_mut() {

@@ -88,12 +88,17 @@ impl Dialect {
     pub(crate) fn sentences(&self, first: Field, last: Field) -> Vec<String> {
         let lines = self.lines();
         let lines = lines.filter(|(field, _)| (first.0..=last.0).contains(&field.0));
-        lines.filter_map(|(field, value)| provider::sentence(field, value)).collect()
+        lines
+            .filter_map(|(field, value)| provider::sentence(field, value))
+            .collect()
     }
 
     /// What departs from the standard in the requests, a sentence each.
     pub fn request_quirks(&self) -> Vec<String> {
-        self.sentences(Field::CLIENT_SECRET_BASIC_ENCODING, Field::EXCHANGE_PARAMETERS)
+        self.sentences(
+            Field::CLIENT_SECRET_BASIC_ENCODING,
+            Field::EXCHANGE_PARAMETERS,
+        )
     }
 
     /// What the server calls a parameter of the authorization request.
@@ -281,7 +286,10 @@ pub(crate) fn exchange(
         url: Endpoint::parse(url)?.with_query(encode(&parameters).reveal()),
         headers: vec![("accept".to_owned(), accept)],
         body: SecretString::default(),
-        secrets: vec![access_token.clone(), client.secret.clone().unwrap_or_default()],
+        secrets: vec![
+            access_token.clone(),
+            client.secret.clone().unwrap_or_default(),
+        ],
         timeout_millis: config.timeout_millis(),
     }))
 }

@@ -37,7 +37,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.json: {} {}", self.file, self.field, self.message)
+        write!(
+            formatter,
+            "{}.json: {} {}",
+            self.file, self.field, self.message
+        )
     }
 }
 
@@ -47,13 +51,24 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with them; that they cannot be read.
 pub fn compile(directory: &Path) -> Result<Catalogue, Vec<Problem>> {
     let unreadable = |error: io::Error| {
-        vec![problem(&directory.display().to_string(), "", &format!("cannot be read: {error}"))]
+        vec![problem(
+            &directory.display().to_string(),
+            "",
+            &format!("cannot be read: {error}"),
+        )]
     };
     let mut sources = Vec::new();
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             sources.push((stem, fs::read_to_string(&path).map_err(unreadable)?));
         }
     }
@@ -118,7 +133,10 @@ fn descriptions() -> String {
 
 /// The fields as Rust constants.
 fn constants() -> String {
-    assert!(FIELDS.len() <= MOST_FIELDS, "there are more fields than characters");
+    assert!(
+        FIELDS.len() <= MOST_FIELDS,
+        "there are more fields than characters"
+    );
     let mut code = "impl Field {\n".to_owned();
     for (at, field) in FIELDS.iter().enumerate() {
         let (name, upper) = (field.name, field.name.to_ascii_uppercase());
@@ -160,13 +178,17 @@ impl<'a> Entry<'a> {
     }
 
     fn refuse(&mut self, field: &str, message: impl AsRef<str>) {
-        self.problems.push(problem(self.id, field, message.as_ref()));
+        self.problems
+            .push(problem(self.id, field, message.as_ref()));
     }
 
     /// The identifier, then a line for each value: the field's tag and the value.
     fn compile(mut self) -> String {
         let is_id = (1..=40).contains(&self.id.len())
-            && self.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && self
+                .id
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !self.id.starts_with('-');
         if !is_id {
             self.refuse("", "has a name that is not 1 to 40 of a-z, 0-9 and -");
@@ -176,7 +198,9 @@ impl<'a> Entry<'a> {
                 self.refuse(name, "is not a field of the format");
             }
         }
-        let peculiarities = FIELDS.iter().position(|field| field.name == "peculiarities");
+        let peculiarities = FIELDS
+            .iter()
+            .position(|field| field.name == "peculiarities");
         let peculiarities = tag(peculiarities.unwrap_or_default());
         let mut text = format!("{}\n", self.id);
         for (at, field) in FIELDS.iter().enumerate() {
@@ -193,7 +217,10 @@ impl<'a> Entry<'a> {
                 }
             }
             for line in lines {
-                if line.bytes().any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte)) {
+                if line
+                    .bytes()
+                    .any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte))
+                {
                     self.refuse(field.name, "contains a character beyond printable ASCII");
                 }
                 text.push(char::from(tag));
@@ -219,7 +246,11 @@ impl<'a> Entry<'a> {
                 vec![text.clone()]
             }
             (Kind::Flag, Value::Bool(true)) => vec![String::new()],
-            (Kind::Number, Value::Number(number)) if number.as_u64().is_some_and(|number| (1..=u64::from(u32::MAX)).contains(&number)) => {
+            (Kind::Number, Value::Number(number))
+                if number
+                    .as_u64()
+                    .is_some_and(|number| (1..=u64::from(u32::MAX)).contains(&number)) =>
+            {
                 vec![number.to_string()]
             }
             (Kind::Choice(choices), Value::String(text)) => {
@@ -246,7 +277,9 @@ impl<'a> Entry<'a> {
                             self.text(name, text);
                             lines.push(format!("{key}={text}"));
                         }
-                        _ => self.refuse(name, "has an item that is no text, or with = in its name"),
+                        _ => {
+                            self.refuse(name, "has an item that is no text, or with = in its name")
+                        }
                     }
                 }
                 lines
@@ -261,15 +294,22 @@ impl<'a> Entry<'a> {
 
     fn text(&mut self, name: &str, text: &str) -> Vec<String> {
         if text.is_empty() || text.len() > 300 || text.trim() != text {
-            self.refuse(name, "is empty, longer than 300 characters, or has spaces around it");
+            self.refuse(
+                name,
+                "is empty, longer than 300 characters, or has spaces around it",
+            );
         }
         if name != "peculiarities" {
             for placeholder in placeholders(text) {
                 let is_known = self.meet(placeholder)
-                    || name == "exchange_parameters" && EXCHANGE_PLACEHOLDERS.contains(&placeholder)
+                    || name == "exchange_parameters"
+                        && EXCHANGE_PLACEHOLDERS.contains(&placeholder)
                     || name == "assertion_issuer" && placeholder == "redirect_host";
                 if !is_known {
-                    self.refuse(name, format!("has {{{placeholder}}}, which is no parameter"));
+                    self.refuse(
+                        name,
+                        format!("has {{{placeholder}}}, which is no parameter"),
+                    );
                 }
             }
         }
@@ -286,19 +326,31 @@ impl<'a> Entry<'a> {
         let mut lines = Vec::new();
         for (name, value) in map {
             let field = format!("parameters.{name}");
-            let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             if !is_name || EXCHANGE_PLACEHOLDERS.contains(&name.as_str()) {
-                self.refuse(&field, "has a name that is not of a-z and _, or has a meaning of its own");
+                self.refuse(
+                    &field,
+                    "has a name that is not of a-z and _, or has a meaning of its own",
+                );
             }
             let empty = Map::new();
             let parts = value.as_object().unwrap_or(&empty);
-            if let Some(unknown) = parts.keys().find(|key| !["help", "pattern", "default", "optional"].contains(&key.as_str())) {
+            if let Some(unknown) = parts
+                .keys()
+                .find(|key| !["help", "pattern", "default", "optional"].contains(&key.as_str()))
+            {
                 self.refuse(&field, format!("has {unknown}, which no parameter has"));
             }
             let text = |key: &str| parts.get(key).and_then(Value::as_str).unwrap_or_default();
             let (help, pattern, default) = (text("help"), text("pattern"), text("default"));
             let is_optional = parts.get("optional") == Some(&Value::Bool(true));
-            if help.is_empty() || [help, pattern, default].iter().any(|text| text.contains('\t')) {
+            if help.is_empty()
+                || [help, pattern, default]
+                    .iter()
+                    .any(|text| text.contains('\t'))
+            {
                 self.refuse(&field, "has no help, or a tab in it");
             }
             if let Err(what) = pattern::check(pattern) {
@@ -307,9 +359,14 @@ impl<'a> Entry<'a> {
             if !default.is_empty() && !pattern::matches(pattern, default) {
                 self.refuse(&field, "has a default that does not match its pattern");
             }
-            let need = if is_optional || !default.is_empty() { '-' } else { '!' };
+            let need = if is_optional || !default.is_empty() {
+                '-'
+            } else {
+                '!'
+            };
             lines.push(format!("{name}\t{pattern}\t{need}{default}\t{help}"));
-            self.parameters.push((name.clone(), pattern.to_owned(), false));
+            self.parameters
+                .push((name.clone(), pattern.to_owned(), false));
         }
         lines
     }
@@ -320,7 +377,10 @@ impl<'a> Entry<'a> {
         for placeholder in placeholders(text) {
             let braced = format!("{{{placeholder}}}");
             filled = filled.replace(&braced, "x1");
-            let found = self.parameters.iter().find(|(known, ..)| known == placeholder);
+            let found = self
+                .parameters
+                .iter()
+                .find(|(known, ..)| known == placeholder);
             let Some((_, pattern, _)) = found.cloned() else {
                 // There the other placeholders are claims of the id_token.
                 if !claims {
@@ -344,7 +404,10 @@ impl<'a> Entry<'a> {
                     || *byte == b':' && is_whole_host
             };
             if !all.iter().all(is_safe) || first.contains(&b'.') {
-                self.refuse(name, format!("has {braced}, whose pattern lets in more than a part of it"));
+                self.refuse(
+                    name,
+                    format!("has {braced}, whose pattern lets in more than a part of it"),
+                );
             }
         }
         if let Some(what) = url_problem(&filled) {
@@ -375,7 +438,10 @@ impl<'a> Entry<'a> {
         if let Some(Value::Array(servers)) = self.fields.get("callback_servers") {
             for server in servers.iter().filter_map(Value::as_str) {
                 if url_problem(server).is_some() || server[8..].contains(['/', '?']) {
-                    self.refuse("callback_servers", format!("has {server}, which is no origin"));
+                    self.refuse(
+                        "callback_servers",
+                        format!("has {server}, which is no origin"),
+                    );
                 }
             }
         }
@@ -389,7 +455,11 @@ impl<'a> Entry<'a> {
 
     fn check_sources(&mut self) {
         let empty = Map::new();
-        let sources = self.fields.get("sources").and_then(Value::as_object).unwrap_or(&empty);
+        let sources = self
+            .fields
+            .get("sources")
+            .and_then(Value::as_object)
+            .unwrap_or(&empty);
         for (name, group) in SOURCES {
             let has_facts = FIELDS
                 .iter()
@@ -400,12 +470,20 @@ impl<'a> Entry<'a> {
                 Some(text) => vec![text],
                 None => Vec::new(),
             };
-            let are_texts = texts.iter().all(|text| text.as_str().is_some_and(|text| !text.is_empty()));
+            let are_texts = texts
+                .iter()
+                .all(|text| text.as_str().is_some_and(|text| !text.is_empty()));
             if has_facts == texts.is_empty() || !are_texts {
-                self.refuse(&format!("sources.{name}"), "must say where those facts are from, if there are any");
+                self.refuse(
+                    &format!("sources.{name}"),
+                    "must say where those facts are from, if there are any",
+                );
             }
         }
-        if let Some(name) = sources.keys().find(|name| SOURCES.iter().all(|(known, _)| known != name)) {
+        if let Some(name) = sources
+            .keys()
+            .find(|name| SOURCES.iter().all(|(known, _)| known != name))
+        {
             self.refuse(&format!("sources.{name}"), "is no group of facts");
         }
     }
@@ -423,7 +501,9 @@ fn redirect_uris(choice: &str) -> String {
 
 /// The names in braces.
 fn placeholders(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name))
+    text.split('{')
+        .skip(1)
+        .filter_map(|part| part.split_once('}').map(|(name, _)| name))
 }
 
 /// What is wrong with a URL, as the second half of a sentence.
@@ -433,9 +513,14 @@ fn url_problem(text: &str) -> Option<String> {
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    if !host.split('.').all(is_label) || rest.contains(['#', '{', '}', '\\', ' ', '"', '<', '>', '@']) {
+    if !host.split('.').all(is_label)
+        || rest.contains(['#', '{', '}', '\\', ' ', '"', '<', '>', '@'])
+    {
         return Some(format!("is no plain URL: {text}"));
     }
     None
@@ -457,7 +542,10 @@ mod tests {
     #[test]
     fn a_right_entry_is_packed_line_by_line() {
         let catalogue = compiled(ENTRY).expect("right");
-        let texts: Vec<_> = packing::Packed::new(&catalogue.packed).texts().map(|text| text.unpack()).collect();
+        let texts: Vec<_> = packing::Packed::new(&catalogue.packed)
+            .texts()
+            .map(|text| text.unpack())
+            .collect();
         assert_eq!(texts.len(), 2);
         assert_eq!(
             texts[1],
@@ -469,32 +557,99 @@ mod tests {
     fn a_wrong_entry_is_refused_with_file_field_and_reason() {
         for (part, instead, told) in [
             ("\"name\"", "\"nmae\"", "example.json: nmae is not a field"),
-            ("\"Example\"", "7", "example.json: name is not what it must be"),
+            (
+                "\"Example\"",
+                "7",
+                "example.json: name is not what it must be",
+            ),
             ("\"Example\"", "\"Exämple\"", "name contains a character"),
-            ("https://{shop}", "http://{shop}", "token_endpoint is not https"),
-            ("https://{shop}", "https://x@{shop}", "token_endpoint is no plain URL"),
-            ("https://{shop}.as.example/t", "https://as.{shop}/t", "chooses the domain"),
-            ("{shop}.as", "{store}.as", "token_endpoint has {store}, which is no parameter"),
+            (
+                "https://{shop}",
+                "http://{shop}",
+                "token_endpoint is not https",
+            ),
+            (
+                "https://{shop}",
+                "https://x@{shop}",
+                "token_endpoint is no plain URL",
+            ),
+            (
+                "https://{shop}.as.example/t",
+                "https://as.{shop}/t",
+                "chooses the domain",
+            ),
+            (
+                "{shop}.as",
+                "{store}.as",
+                "token_endpoint has {store}, which is no parameter",
+            ),
             ("{shop}.as", "as", "parameters.shop is used nowhere"),
-            ("[a-z0-9-]{1,9}", "[a-z/]{1,9}", "whose pattern lets in more"),
-            ("[a-z0-9-]{1,9}", "[a-z@]{1,9}", "whose pattern lets in more"),
-            ("[a-z0-9-]{1,9}", "[a-z.]{1,9}", "whose pattern lets in more"),
-            ("[a-z0-9-]{1,9}", "[a-z:]{1,9}", "whose pattern lets in more"),
+            (
+                "[a-z0-9-]{1,9}",
+                "[a-z/]{1,9}",
+                "whose pattern lets in more",
+            ),
+            (
+                "[a-z0-9-]{1,9}",
+                "[a-z@]{1,9}",
+                "whose pattern lets in more",
+            ),
+            (
+                "[a-z0-9-]{1,9}",
+                "[a-z.]{1,9}",
+                "whose pattern lets in more",
+            ),
+            (
+                "[a-z0-9-]{1,9}",
+                "[a-z:]{1,9}",
+                "whose pattern lets in more",
+            ),
             ("[a-z0-9-]{1,9}", ".*", "parameters.shop has a pattern that"),
-            ("{1,9}\"", "{1,9}\", \"default\": \"TOO\"", "default that does not match"),
-            ("\"help\": \"The shop.\", ", "", "parameters.shop has no help"),
-            ("\"sources\": {\"endpoints\"", "\"sources\": {\"behaviour\"", "sources.endpoints must say"),
-            ("\"documentation_page\": \"https", "\"registration_page\": \"https", "documentation_page is missing"),
-            ("\"sources\"", "\"scope_separator\": \";\", \"sources\"", "scope_separator is none of"),
-            ("\"sources\"", "\"early_seconds\": 0, \"sources\"", "early_seconds is not what"),
-            ("\"sources\"", "\"success_field\": \"ok\", \"sources\"", "success_field goes together"),
+            (
+                "{1,9}\"",
+                "{1,9}\", \"default\": \"TOO\"",
+                "default that does not match",
+            ),
+            (
+                "\"help\": \"The shop.\", ",
+                "",
+                "parameters.shop has no help",
+            ),
+            (
+                "\"sources\": {\"endpoints\"",
+                "\"sources\": {\"behaviour\"",
+                "sources.endpoints must say",
+            ),
+            (
+                "\"documentation_page\": \"https",
+                "\"registration_page\": \"https",
+                "documentation_page is missing",
+            ),
+            (
+                "\"sources\"",
+                "\"scope_separator\": \";\", \"sources\"",
+                "scope_separator is none of",
+            ),
+            (
+                "\"sources\"",
+                "\"early_seconds\": 0, \"sources\"",
+                "early_seconds is not what",
+            ),
+            (
+                "\"sources\"",
+                "\"success_field\": \"ok\", \"sources\"",
+                "success_field goes together",
+            ),
             ("}}", "}", "is no JSON object"),
         ] {
             let entry = ENTRY.replacen(part, instead, 1);
             assert_ne!(entry, ENTRY, "{part} is not there");
             let problems = compiled(&entry).expect_err(told);
             let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
-            assert!(problems.iter().any(|problem| problem.contains(told)), "{told}: {problems:?}");
+            assert!(
+                problems.iter().any(|problem| problem.contains(told)),
+                "{told}: {problems:?}"
+            );
         }
     }
 
@@ -522,7 +677,12 @@ mod tests {
             let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
             panic!("{}", problems.join("\n"))
         });
-        println!("{} providers: {} bytes, {} packed", catalogue.count, catalogue.plain, catalogue.packed.len());
+        println!(
+            "{} providers: {} bytes, {} packed",
+            catalogue.count,
+            catalogue.plain,
+            catalogue.packed.len()
+        );
     }
 
     #[test]

@@ -154,7 +154,10 @@ pub fn pack(texts: &[String]) -> Result<Vec<u8>, String> {
         // nearly as short as one by one, in a fraction of the time. Those that
         // are equally frequent go by their symbols, so that each build is the
         // same.
-        let mut frequent: Vec<_> = counts.into_iter().filter(|(_, count)| *count >= RECURS).collect();
+        let mut frequent: Vec<_> = counts
+            .into_iter()
+            .filter(|(_, count)| *count >= RECURS)
+            .collect();
         frequent.sort_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
         let Some((_, most)) = frequent.first().copied() else {
             break;
@@ -268,14 +271,23 @@ mod tests {
     fn the_start_of_a_text_is_known_without_the_rest() {
         let packed = pack(&["google\nGoogle".to_owned()]).expect("packed");
         let text = Packed::new(&packed).texts().next().expect("a text");
-        for (start, is_it) in [("google\n", true), ("goog", true), ("", true), ("google\nGoogles", false), ("x", false)] {
+        for (start, is_it) in [
+            ("google\n", true),
+            ("goog", true),
+            ("", true),
+            ("google\nGoogles", false),
+            ("x", false),
+        ] {
             assert_eq!(text.starts_with(start), is_it, "{start}");
         }
     }
 
     #[test]
     fn packing_twice_gives_the_same() {
-        let texts = vec!["abcabcabcabcxyxyxyxy".to_owned(), "abxyabxyabxyabxy".to_owned()];
+        let texts = vec![
+            "abcabcabcabcxyxyxyxy".to_owned(),
+            "abxyabxyabxyabxy".to_owned(),
+        ];
         assert_eq!(pack(&texts), pack(&texts));
     }
 

@@ -31,9 +31,10 @@ fn matches_from(pattern: &[u8], text: &[u8]) -> bool {
     let fits = fits.take_while(|byte| contains(part.class, **byte)).count();
     // The longest first, as a regular expression does; patterns are ours and
     // short, so trying the others costs nothing worth saving.
-    (part.least..=fits)
-        .rev()
-        .any(|count| text.get(count..).is_some_and(|text| matches_from(rest, text)))
+    (part.least..=fits).rev().any(|count| {
+        text.get(count..)
+            .is_some_and(|text| matches_from(rest, text))
+    })
 }
 
 /// Whether a class has a character: it names it, or a range around it.
@@ -108,10 +109,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
         // Outside a class these would mean something else to an engine.
         if !is_class && !part.class[0].is_ascii_alphanumeric() && !b"-_ :/".contains(&part.class[0])
         {
-            return Err(format!(
-                "has {} outside a class",
-                char::from(part.class[0])
-            ));
+            return Err(format!("has {} outside a class", char::from(part.class[0])));
         }
         if is_class && part.class.iter().any(|byte| b"[\\".contains(byte)) {
             return Err("has [ or \\ in a class".to_owned());
@@ -129,7 +127,9 @@ pub fn alphabet(pattern: &str) -> (Vec<u8>, Vec<u8>) {
     let mut rest = pattern.as_bytes();
     let mut may_begin = true;
     while let Some((part, after)) = next_part(rest) {
-        let class: Vec<u8> = (0..=127).filter(|byte| contains(part.class, *byte)).collect();
+        let class: Vec<u8> = (0..=127)
+            .filter(|byte| contains(part.class, *byte))
+            .collect();
         if may_begin {
             first.extend(&class);
         }
@@ -166,7 +166,15 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_matches_nothing_and_panics_nowhere() {
-        for pattern in ["[", "[a", "a{", "a{x}", "a{1,", "a{2,1}", "a{99999999999999999999}"] {
+        for pattern in [
+            "[",
+            "[a",
+            "a{",
+            "a{x}",
+            "a{1,",
+            "a{2,1}",
+            "a{99999999999999999999}",
+        ] {
             assert!(!matches(pattern, "a"), "{pattern}");
             assert!(!matches(pattern, ""), "{pattern}");
         }
@@ -175,7 +183,9 @@ mod tests {
     #[cfg(feature = "compiler")]
     #[test]
     fn a_pattern_outside_the_subset_is_told() {
-        for pattern in ["", "a*", "a+", "(a|b)", ".", "[^a]", "[]", "\\d", "[a{2}", "[a]{3,2}"] {
+        for pattern in [
+            "", "a*", "a+", "(a|b)", ".", "[^a]", "[]", "\\d", "[a{2}", "[a]{3,2}",
+        ] {
             assert!(check(pattern).is_err(), "{pattern}");
         }
         assert_eq!(check("[A-Za-z0-9][A-Za-z0-9.-]{0,10}"), Ok(()));

@@ -105,15 +105,19 @@ pub const FIELDS: &[Field] = &[
     field("revocation_endpoint", Endpoint, Endpoints).sets("revocation_endpoint"),
     field("introspection_endpoint", Endpoint, Endpoints).sets("introspection_endpoint"),
     field("userinfo_endpoint", Endpoint, Endpoints).sets("userinfo_endpoint"),
-    field("device_authorization_endpoint", Endpoint, Endpoints).sets("device_authorization_endpoint"),
-    field("pushed_authorization_request_endpoint", Endpoint, Endpoints).sets("pushed_authorization_request_endpoint"),
+    field("device_authorization_endpoint", Endpoint, Endpoints)
+        .sets("device_authorization_endpoint"),
+    field("pushed_authorization_request_endpoint", Endpoint, Endpoints)
+        .sets("pushed_authorization_request_endpoint"),
     field("jwks_uri", Endpoint, Endpoints).sets("jwks_uri"),
     field("refresh_endpoint", Endpoint, Endpoints).says("Tokens are refreshed at %."),
-    field("exchange_endpoint", Endpoint, Endpoints)
-        .says("The first token is exchanged for a long-lived one at %, by a GET that has it in the URL."),
+    field("exchange_endpoint", Endpoint, Endpoints).says(
+        "The first token is exchanged for a long-lived one at %, by a GET that has it in the URL.",
+    ),
     field("id_token_issuer", Endpoint, Endpoints).says("The issuer of an id_token is %."),
     // The client.
-    field("token_endpoint_auth_method", Choice(METHODS), Behaviour).sets("token_endpoint_auth_method"),
+    field("token_endpoint_auth_method", Choice(METHODS), Behaviour)
+        .sets("token_endpoint_auth_method"),
     field("client_secret_basic_encoding", Choice(&["raw"]), Behaviour)
         .sets("client_secret_basic_encoding")
         .says("It does not decode the credentials of a Basic header, so they go as they are."),
@@ -125,8 +129,12 @@ pub const FIELDS: &[Field] = &[
     field("assertion_audience", Text, Behaviour).says("The client's assertion is for %."),
     // The authorization request and its answer.
     field("scope_separator", Choice(&[",", "+"]), Behaviour).says("Scopes are separated by \"%\"."),
-    field("pkce", Choice(&["required", "supported", "unsupported"]), Behaviour)
-        .says("PKCE is %."),
+    field(
+        "pkce",
+        Choice(&["required", "supported", "unsupported"]),
+        Behaviour,
+    )
+    .says("PKCE is %."),
     field("response_type", Text, Behaviour).says("The response_type is %."),
     field("response_mode", Choice(&["query", "form_post"]), Behaviour).sets("response_mode"),
     field("authorization_parameters", Map, Behaviour).sets("authorization_parameters"),
@@ -137,25 +145,42 @@ pub const FIELDS: &[Field] = &[
     field("authorization_fragment", Text, Behaviour).says("The authorization URL ends with #%."),
     field("offline_scope", Text, Behaviour).says("A refresh token takes the scope %."),
     field("offline_parameters", Map, Behaviour).says("A refresh token takes the parameter $=%."),
-    field("offline_prompt", Choice(&["none", "login", "consent", "select_account"]), Behaviour)
-        .says("A refresh token takes prompt=%."),
+    field(
+        "offline_prompt",
+        Choice(&["none", "login", "consent", "select_account"]),
+        Behaviour,
+    )
+    .says("A refresh token takes prompt=%."),
     field("callback_code_parameter", Text, Behaviour).says("The redirect calls the code %."),
     field("callback_parameters", List, Behaviour)
         .says("The redirect brings %, which is kept with the token response."),
     field("callback_server_parameter", Text, Behaviour)
         .says("The redirect names the server of the user's region in %."),
     field("callback_servers", List, Behaviour),
-    field("redirect_uris", Choice(&["loopback", "exact", "https"]), Behaviour),
+    field(
+        "redirect_uris",
+        Choice(&["loopback", "exact", "https"]),
+        Behaviour,
+    ),
     // The token request.
-    field("token_request_format", Choice(&["json", "query"]), Behaviour)
-        .says("The token request is written as %, not as a form."),
-    field("refresh_request_format", Choice(&["form", "json", "query"]), Behaviour)
-        .says("The refresh request is written as %."),
+    field(
+        "token_request_format",
+        Choice(&["json", "query"]),
+        Behaviour,
+    )
+    .says("The token request is written as %, not as a form."),
+    field(
+        "refresh_request_format",
+        Choice(&["form", "json", "query"]),
+        Behaviour,
+    )
+    .says("The refresh request is written as %."),
     field("token_parameters", Map, Behaviour).sets("token_parameters"),
     field("token_headers", Map, Behaviour).sets("token_headers"),
     field("token_parameter_names", Map, Behaviour).says("The token request calls $ %."),
     field("refresh_parameter_names", Map, Behaviour).says("The refresh request calls $ %."),
-    field("refresh_parameters_omitted", List, Behaviour).says("The refresh request goes without %."),
+    field("refresh_parameters_omitted", List, Behaviour)
+        .says("The refresh request goes without %."),
     field("grant_types", Map, Behaviour).says("The grant_type $ is called %."),
     field("refresh_sends_scope", Flag, Behaviour).says("A refresh names the scopes again."),
     field("token_request_sends_state", Flag, Behaviour)
@@ -169,11 +194,17 @@ pub const FIELDS: &[Field] = &[
     field("success_field", Text, Behaviour),
     field("success_value", Text, Behaviour),
     field("error_codes", Map, Behaviour),
-    field("expiry_unit", Choice(&["milliseconds", "unix", "unix_milliseconds", "date"]), Behaviour)
-        .says("The expiry is told as % and not in seconds."),
-    field("token_type", Text, Behaviour).says("The token is of the type %, whatever the response calls it."),
-    field("refresh_with_access_token", Flag, Behaviour)
-        .says("There is no refresh token: the access token itself is refreshed, while it is valid."),
+    field(
+        "expiry_unit",
+        Choice(&["milliseconds", "unix", "unix_milliseconds", "date"]),
+        Behaviour,
+    )
+    .says("The expiry is told as % and not in seconds."),
+    field("token_type", Text, Behaviour)
+        .says("The token is of the type %, whatever the response calls it."),
+    field("refresh_with_access_token", Flag, Behaviour).says(
+        "There is no refresh token: the access token itself is refreshed, while it is valid.",
+    ),
     field("refresh_extends_token", Flag, Behaviour)
         .says("A refresh prolongs the access token and brings no new one."),
     field("keeps_refresh_token", Flag, Behaviour)

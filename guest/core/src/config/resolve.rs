@@ -106,7 +106,10 @@ fn is_declared(name: &str, value: &Value, config: &Config) -> bool {
         "prompt" => dialect.has(Field::OFFLINE_PROMPT),
         "token_endpoint_auth_method" => config.client_authentication.is_some(),
         name => declared.any(|(endpoint, field)| {
-            endpoint == name && value.as_str().is_some_and(|url| dialect.get(field) == Some(url))
+            endpoint == name
+                && value
+                    .as_str()
+                    .is_some_and(|url| dialect.get(field) == Some(url))
         }),
     }
 }

@@ -16,6 +16,8 @@ mod explore;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
 mod tests;
 
 pub use authorize::Begun;
@@ -168,7 +170,11 @@ impl<P: Platform> Connection<P> {
     /// # Errors
     /// Unavailable or a violation, where the metadata cannot be had.
     pub async fn resolve(&self) -> Result<Vec<config::ResolvedField>> {
-        Ok(config::resolve(&self.given, &self.config, &self.discover().await?))
+        Ok(config::resolve(
+            &self.given,
+            &self.config,
+            &self.discover().await?,
+        ))
     }
 
     /// The client as it authenticates to that server, its secret resolved.

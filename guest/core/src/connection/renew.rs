@@ -454,29 +454,31 @@ impl<P: Platform> Connection<P> {
                 }));
             }
         };
-        Ok(match token_response::read(&response, &self.config.dialect, &secrets) {
-            Ok(token) => Ok((token, response)),
-            Err(token_response::Failure::Refused(error)) => Err(Setback {
-                cause: FailureCause::Refused(error),
-                retry_after_millis: None,
-                in_doubt: false,
-            }),
-            Err(token_response::Failure::Transient {
-                cause,
-                retry_after_millis,
-            }) => Err(Setback {
-                cause: FailureCause::Unavailable(cause),
-                retry_after_millis,
-                // A gateway's error says nothing of what is behind it.
-                in_doubt: response.status >= 500,
-            }),
-            // Half an answer may have been a whole renewal.
-            Err(token_response::Failure::Violation(violation)) => Err(Setback {
-                cause: FailureCause::Violation(violation),
-                retry_after_millis: None,
-                in_doubt: response.status < 300,
-            }),
-        })
+        Ok(
+            match token_response::read(&response, &self.config.dialect, &secrets) {
+                Ok(token) => Ok((token, response)),
+                Err(token_response::Failure::Refused(error)) => Err(Setback {
+                    cause: FailureCause::Refused(error),
+                    retry_after_millis: None,
+                    in_doubt: false,
+                }),
+                Err(token_response::Failure::Transient {
+                    cause,
+                    retry_after_millis,
+                }) => Err(Setback {
+                    cause: FailureCause::Unavailable(cause),
+                    retry_after_millis,
+                    // A gateway's error says nothing of what is behind it.
+                    in_doubt: response.status >= 500,
+                }),
+                // Half an answer may have been a whole renewal.
+                Err(token_response::Failure::Violation(violation)) => Err(Setback {
+                    cause: FailureCause::Violation(violation),
+                    retry_after_millis: None,
+                    in_doubt: response.status < 300,
+                }),
+            },
+        )
     }
 
     /// The credential that a renewal brought, on top of the one it renews.
@@ -499,7 +501,10 @@ impl<P: Platform> Connection<P> {
             if response.access_token.is_empty() {
                 response.access_token = earlier.access_token.clone();
             }
-            response.keep(&token_response::kept_in(&earlier.response, &self.config.dialect));
+            response.keep(&token_response::kept_in(
+                &earlier.response,
+                &self.config.dialect,
+            ));
         } else {
             response.quirks.extend(self.config.dialect.request_quirks());
         }
@@ -560,27 +565,27 @@ impl<P: Platform> Connection<P> {
             checked.is_ok()
         });
         let mut credential = Credential {
-                access_token: response.access_token,
-                token_type: printable(&response.token_type, &[]),
-                received_at,
-                expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
-                fresh_until: lifetime.map(|lifetime| {
-                    renewal::fresh_until(received_at, lifetime, policy, &self.platform)
-                }),
-                refresh_token: response.refresh_token,
-                refresh_expires_at: response
-                    .refresh_lifetime_millis
-                    .map(|lifetime| received_at.plus_millis(lifetime)),
-                scope: response
-                    .scope
-                    .unwrap_or_else(|| granted_by_default.to_vec()),
-                response: response.raw,
-                id_token,
-                skew_millis,
-                authorized_at: received_at,
-                reason,
-                binding: self.binding.clone(),
-                server,
+            access_token: response.access_token,
+            token_type: printable(&response.token_type, &[]),
+            received_at,
+            expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
+            fresh_until: lifetime.map(|lifetime| {
+                renewal::fresh_until(received_at, lifetime, policy, &self.platform)
+            }),
+            refresh_token: response.refresh_token,
+            refresh_expires_at: response
+                .refresh_lifetime_millis
+                .map(|lifetime| received_at.plus_millis(lifetime)),
+            scope: response
+                .scope
+                .unwrap_or_else(|| granted_by_default.to_vec()),
+            response: response.raw,
+            id_token,
+            skew_millis,
+            authorized_at: received_at,
+            reason,
+            binding: self.binding.clone(),
+            server,
         };
         self.limit(&mut credential);
         NewCredential { credential, quirks }
@@ -594,8 +599,14 @@ impl<P: Platform> Connection<P> {
             let seconds = self.config.dialect.number(field)?;
             Some(from.plus_millis(u64::from(seconds) * 1000))
         };
-        let idle = after(credential.received_at, Field::REFRESH_TOKEN_LIFETIME_SECONDS);
-        let total = after(credential.authorized_at, Field::AUTHORIZATION_LIFETIME_SECONDS);
+        let idle = after(
+            credential.received_at,
+            Field::REFRESH_TOKEN_LIFETIME_SECONDS,
+        );
+        let total = after(
+            credential.authorized_at,
+            Field::AUTHORIZATION_LIFETIME_SECONDS,
+        );
         let told = credential.refresh_expires_at;
         credential.refresh_expires_at = [told.or(idle), total].into_iter().flatten().min();
     }

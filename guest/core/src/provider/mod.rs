@@ -44,7 +44,9 @@ fn texts() -> impl Iterator<Item = Text<'static>> {
 
 /// Every provider, in the order of the identifiers.
 pub fn all() -> impl Iterator<Item = Provider> {
-    texts().skip(1).filter_map(|text| Provider::read(&text.unpack()))
+    texts()
+        .skip(1)
+        .filter_map(|text| Provider::read(&text.unpack()))
 }
 
 /// The provider of an identifier.
@@ -53,7 +55,7 @@ pub fn find(id: &str) -> Option<Provider> {
     let line = format!("{id}\n");
     let mut texts = texts().skip(1);
     let text = texts.find(|text| text.starts_with(&line))?;
-    Provider::read(&text.unpack())
+    Provider::read(&text.unpack()).filter(|provider| provider.id == id)
 }
 
 /// What a field says of a provider that has it, in one sentence.
@@ -129,7 +131,9 @@ impl Provider {
         }
         for (field, value) in self.entry.lines() {
             let description = description(field).unwrap_or_default();
-            let Some((name, _)) = description.split_once('\t').filter(|(name, _)| !name.is_empty())
+            let Some((name, _)) = description
+                .split_once('\t')
+                .filter(|(name, _)| !name.is_empty())
             else {
                 continue;
             };
@@ -207,11 +211,14 @@ impl Provider {
             }
         }
         let entry = Dialect(entry);
-        for endpoint in Field::ENDPOINTS
-            .iter()
-            .chain(&[Field::ISSUER, Field::REFRESH_ENDPOINT, Field::EXCHANGE_ENDPOINT])
-        {
-            if let Some(what) = entry.get(*endpoint).and_then(|url| Endpoint::parse(url).err())
+        for endpoint in Field::ENDPOINTS.iter().chain(&[
+            Field::ISSUER,
+            Field::REFRESH_ENDPOINT,
+            Field::EXCHANGE_ENDPOINT,
+        ]) {
+            if let Some(what) = entry
+                .get(*endpoint)
+                .and_then(|url| Endpoint::parse(url).err())
                 && problems.is_empty()
             {
                 let message = format!("make a URL that {what}");
@@ -268,20 +275,29 @@ pub fn complete(config: &Config) -> Result<Config, Vec<Problem>> {
     config.response_mode = config.response_mode.or(mode);
     config.pkce &= dialect.get(Field::PKCE) != Some("unsupported");
     for (parameters, field) in [
-        (&mut config.authorization_parameters, Field::AUTHORIZATION_PARAMETERS),
+        (
+            &mut config.authorization_parameters,
+            Field::AUTHORIZATION_PARAMETERS,
+        ),
         (&mut config.token_parameters, Field::TOKEN_PARAMETERS),
         (&mut config.token_headers, Field::TOKEN_HEADERS),
     ] {
         for (name, value) in dialect.pairs(field) {
             // That has a field of its own.
             let is_named = name == "audience" && !config.audience.is_empty();
-            if !is_named && !parameters.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+            if !is_named
+                && !parameters
+                    .iter()
+                    .any(|(given, _)| given.eq_ignore_ascii_case(name))
+            {
                 parameters.push((name.to_owned(), value.to_owned()));
             }
         }
     }
     let renewal = &mut config.renewal;
-    renewal.early_seconds = renewal.early_seconds.or_else(|| dialect.number(Field::EARLY_SECONDS));
+    renewal.early_seconds = renewal
+        .early_seconds
+        .or_else(|| dialect.number(Field::EARLY_SECONDS));
     renewal.default_lifetime_seconds = renewal
         .default_lifetime_seconds
         .or_else(|| dialect.number(Field::DEFAULT_LIFETIME_SECONDS));
@@ -295,7 +311,8 @@ fn unknown_provider(id: &str) -> String {
     let ids: Vec<_> = all().map(|provider| provider.id).collect();
     match config::nearest(id, ids.iter().map(String::as_str)) {
         Some(near) => format!("did you mean {near}?"),
-        None => "choose one of the catalogue, or remove it and name the issuer or the endpoints".to_owned(),
+        None => "choose one of the catalogue, or remove it and name the issuer or the endpoints"
+            .to_owned(),
     }
 }
 
