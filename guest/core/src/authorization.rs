@@ -110,7 +110,7 @@ fn authorization_url(
 ) -> Result<String> {
     let dialect = &config.dialect;
     let response_type = dialect.get(Field::RESPONSE_TYPE).unwrap_or("code");
-    let scope = dialect.join_scope(&pending.scope);
+    let scope = dialect.separate_scope(&pending.scope.join(" "));
     // In this order because there is a server that takes no other.
     let mut parameters: Vec<(&str, String)> = vec![
         ("client_id", config.client_id.clone().unwrap_or_default()),
@@ -164,18 +164,14 @@ fn authorization_url(
     query.extend_pairs(&config.authorization_parameters);
     query.extend_pairs(&options.parameters);
     if config.wants_offline_access() {
-        let is_set = |wanted: &str| {
-            let mut given = config
-                .authorization_parameters
-                .iter()
-                .chain(&options.parameters);
-            given.any(|(name, _)| name == wanted)
-        };
-        query.extend_pairs(
-            dialect
-                .pairs(Field::OFFLINE_PARAMETERS)
-                .filter(|(name, _)| !is_set(name)),
-        );
+        let given = [&config.authorization_parameters, &options.parameters];
+        for line in dialect.all(Field::OFFLINE_PARAMETERS) {
+            let (name, value) = line.pair();
+            let is_given = |given: &&Vec<Parameter>| given.iter().any(|(given, _)| given == name);
+            if !given.iter().any(is_given) {
+                query.append_pair(name, value);
+            }
+        }
     }
     let query = dialect.authorization_query(query.finish());
     let endpoint = pending.server.authorization_endpoint()?;
@@ -267,16 +263,7 @@ impl Redirect {
         if form.len() > REDIRECT_LIMIT {
             return Err(violation("the redirect is too long to be one"));
         }
-        let take = |wanted: &str| -> Result<Option<String>> {
-            let mut values = form_urlencoded::parse(form.as_bytes())
-                .filter(|(name, _)| name == wanted)
-                .map(|(_, value)| value.into_owned());
-            let first = values.next();
-            if values.next().is_some() {
-                return Err(violation(&format!("the redirect names {wanted} twice")));
-            }
-            Ok(first)
-        };
+        let take = |wanted: &str| value_of(form, wanted);
         let (code, error) = (take("code")?, take("error")?);
         let (description, uri) = (take("error_description")?, take("error_uri")?);
         let issuer = take("iss")?;
@@ -308,34 +295,23 @@ impl Redirect {
     pub(crate) fn under(mut self, dialect: &Dialect) -> Result<Self> {
         let code = dialect.get(Field::CALLBACK_CODE_PARAMETER);
         if let (Some(name), Answer::Neither) = (code, &self.answer) {
-            let mut values = self.values(name);
-            let (first, second) = (values.next(), values.next());
-            drop(values);
-            if second.is_some() {
-                return Err(Error::violation(
-                    ViolationKind::Redirect,
-                    format!("the redirect names {name} twice"),
-                ));
-            }
-            if let Some(code) = first.filter(|code| !code.is_empty()) {
-                self.answer = Answer::Code(code.into());
+            match value_of(self.form.reveal(), name)? {
+                Some(code) if !code.is_empty() => self.answer = Answer::Code(code.into()),
+                _ => {}
             }
         }
         Ok(self)
     }
 
-    fn values<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = String> + 'a {
-        form_urlencoded::parse(self.form.reveal().as_bytes())
-            .filter(move |(name, _)| name == wanted)
-            .map(|(_, value)| value.into_owned())
-    }
-
     /// What the provider adds to the redirect and callers need.
     pub(crate) fn kept(&self, dialect: &Dialect) -> Vec<Parameter> {
-        let names = dialect.all(Field::CALLBACK_PARAMETERS);
-        names
-            .filter_map(|name| Some((name.to_owned(), self.values(name).next()?)))
-            .collect()
+        let mut kept = Vec::new();
+        for line in dialect.all(Field::CALLBACK_PARAMETERS) {
+            if let Ok(Some(value)) = value_of(self.form.reveal(), line.value) {
+                kept.push((line.value.to_owned(), value));
+            }
+        }
+        kept
     }
 
     /// Sends what follows to the server that the redirect names, where the
@@ -344,29 +320,32 @@ impl Redirect {
     /// # Errors
     /// A violation, where it is none of the provider's.
     pub(crate) fn choose_server(&self, dialect: &Dialect, server: &mut Server) -> Result<()> {
-        let parameter = dialect.get(Field::CALLBACK_SERVER_PARAMETER);
-        let Some(named) = parameter.and_then(|name| self.values(name).next()) else {
+        let Some(parameter) = dialect.get(Field::CALLBACK_SERVER_PARAMETER) else {
+            return Ok(());
+        };
+        let Some(named) = value_of(self.form.reveal(), parameter)? else {
             return Ok(());
         };
         let named = named.trim_end_matches('/');
-        let mut known = dialect.all(Field::CALLBACK_SERVERS);
-        let chosen = known.find(|known| *known == named).ok_or_else(|| {
+        if !dialect.lists(Field::CALLBACK_SERVERS, named) {
             let shown = printable(named, &[]);
-            let message =
-                format!("the redirect names the server {shown}, which is none of the provider's");
-            Error::violation(ViolationKind::Issuer, message)
-        })?;
+            let message = [
+                "the redirect names a server that is none of the provider's: ",
+                &shown,
+            ];
+            return Err(Error::violation(ViolationKind::Issuer, message.concat()));
+        }
         for (_, url) in server.endpoints.iter_mut() {
             let Some(text) = url else {
                 continue;
             };
-            let mut known = dialect.all(Field::CALLBACK_SERVERS);
-            let path_at = |known: &str| {
-                let path = text.strip_prefix(known);
-                path.filter(|path| path.starts_with('/'))
-            };
-            if let Some(path) = known.find_map(path_at) {
-                *url = Some(format!("{chosen}{path}"));
+            for known in dialect.all(Field::CALLBACK_SERVERS) {
+                if let Some(path) = text.strip_prefix(known.value)
+                    && path.starts_with('/')
+                {
+                    *url = Some([named, path].concat());
+                    break;
+                }
             }
         }
         Ok(())
@@ -425,6 +404,27 @@ impl Redirect {
             Answer::Neither => Err(neither()),
         }
     }
+}
+
+/// The value of a form's parameter.
+///
+/// # Errors
+/// A violation, where it is named twice (RFC 6749 section 3.1).
+fn value_of(form: &str, wanted: &str) -> Result<Option<String>> {
+    let mut found = None;
+    for (name, value) in form_urlencoded::parse(form.as_bytes()) {
+        if name != wanted {
+            continue;
+        }
+        if found.is_some() {
+            return Err(Error::violation(
+                ViolationKind::Redirect,
+                ["the redirect names ", wanted, " twice"].concat(),
+            ));
+        }
+        found = Some(value.into_owned());
+    }
+    Ok(found)
 }
 
 fn neither() -> Error {

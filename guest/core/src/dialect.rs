@@ -21,46 +21,98 @@ pub struct Field(pub(crate) u8);
 include!(concat!(env!("OUT_DIR"), "/fields.rs"));
 
 impl Field {
-    /// The endpoints, in the order of
-    /// [`EndpointUrls::iter`](crate::config::EndpointUrls::iter).
-    pub(crate) const ENDPOINTS: [Self; 8] = [
-        Self::AUTHORIZATION_ENDPOINT,
-        Self::TOKEN_ENDPOINT,
-        Self::REVOCATION_ENDPOINT,
-        Self::INTROSPECTION_ENDPOINT,
-        Self::USERINFO_ENDPOINT,
-        Self::DEVICE_AUTHORIZATION_ENDPOINT,
-        Self::PUSHED_AUTHORIZATION_REQUEST_ENDPOINT,
-        Self::JWKS_URI,
-    ];
+    /// The endpoint of a place in
+    /// [`EndpointUrls::iter`](crate::config::EndpointUrls::iter): there they come
+    /// in the same order.
+    pub(crate) fn of_endpoint(place: usize) -> Self {
+        Self(Self::AUTHORIZATION_ENDPOINT.0 + place as u8)
+    }
 }
 
 /// The declared facts of a server: lines, each the character of a field and a
 /// value. What is not declared is as the standard has it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Dialect(pub(crate) String);
+pub struct Dialect {
+    pub(crate) text: String,
+    /// The fields of the config that it has filled in, by their names in JSON.
+    pub(crate) filled: Vec<&'static str>,
+}
+
+/// One value of a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line<'a> {
+    /// The field.
+    pub field: Field,
+    /// The value.
+    pub value: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// The name and the value of a field that has values by name.
+    #[inline(never)]
+    pub fn pair(self) -> (&'a str, &'a str) {
+        self.value.split_once('=').unwrap_or((self.value, ""))
+    }
+}
+
+/// Values of a dialect. One type with one way of going on: iterators made of
+/// closures would be written out again wherever they are used.
+#[derive(Clone, Debug)]
+pub struct Lines<'a> {
+    rest: &'a str,
+    wanted: Option<Field>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Line<'a>> {
+        loop {
+            let (line, rest) = self.rest.split_once('\n')?;
+            self.rest = rest;
+            let field = Field(*line.as_bytes().first()?);
+            if self.wanted.is_none_or(|wanted| wanted == field) {
+                let value = line.get(1..)?;
+                return Some(Line { field, value });
+            }
+        }
+    }
+}
 
 impl Dialect {
+    pub(crate) fn new(text: String) -> Self {
+        Self {
+            text,
+            filled: Vec::new(),
+        }
+    }
+
     /// Whether nothing is declared: there is no provider.
     pub fn is_standard(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// Each field with its value, in order.
-    pub fn lines(&self) -> impl Iterator<Item = (Field, &str)> {
-        let lines = self.0.lines();
-        lines.filter_map(|line| Some((Field(*line.as_bytes().first()?), line.get(1..)?)))
+    pub fn lines(&self) -> Lines<'_> {
+        Lines {
+            rest: &self.text,
+            wanted: None,
+        }
     }
 
     /// Every value of a field.
-    pub fn all(&self, field: Field) -> impl Iterator<Item = &str> {
-        let lines = self.lines();
-        lines.filter_map(move |(found, value)| (found == field).then_some(value))
+    pub fn all(&self, field: Field) -> Lines<'_> {
+        Lines {
+            rest: &self.text,
+            wanted: Some(field),
+        }
     }
 
     /// The value of a field.
+    #[inline(never)]
     pub fn get(&self, field: Field) -> Option<&str> {
-        self.all(field).next()
+        Some(self.all(field).next()?.value)
     }
 
     /// Whether a field is declared.
@@ -68,29 +120,39 @@ impl Dialect {
         self.get(field).is_some()
     }
 
+    /// Whether a field has that among its values.
+    pub fn lists(&self, field: Field, value: &str) -> bool {
+        self.all(field).any(|line| line.value == value)
+    }
+
     /// The number that a field holds.
+    #[inline(never)]
     pub fn number(&self, field: Field) -> Option<u32> {
         self.get(field)?.parse().ok()
     }
 
-    /// The names and values of a field that has them.
-    pub fn pairs(&self, field: Field) -> impl Iterator<Item = (&str, &str)> {
-        self.all(field).filter_map(|pair| pair.split_once('='))
-    }
-
     /// The value that a field has by a name.
+    #[inline(never)]
     pub fn named(&self, field: Field, name: &str) -> Option<&str> {
-        let mut pairs = self.pairs(field);
-        pairs.find_map(|(known, value)| (known == name).then_some(value))
+        for line in self.all(field) {
+            let (known, value) = line.pair();
+            if known == name {
+                return Some(value);
+            }
+        }
+        None
     }
 
     /// What the fields from one to another say, a sentence each.
+    #[inline(never)]
     pub(crate) fn sentences(&self, first: Field, last: Field) -> Vec<String> {
-        let lines = self.lines();
-        let lines = lines.filter(|(field, _)| (first.0..=last.0).contains(&field.0));
-        lines
-            .filter_map(|(field, value)| provider::sentence(field, value))
-            .collect()
+        let mut sentences = Vec::new();
+        for line in self.lines() {
+            if first.0 <= line.field.0 && line.field.0 <= last.0 {
+                sentences.extend(provider::sentence(line.field, line.value));
+            }
+        }
+        sentences
     }
 
     /// What departs from the standard in the requests, a sentence each.
@@ -109,10 +171,10 @@ impl Dialect {
 
     /// Scopes as the server separates them. The plus is that of form encoding,
     /// which is put in when all is encoded.
-    pub(crate) fn join_scope(&self, scope: &[String]) -> String {
+    pub(crate) fn separate_scope(&self, scope: &str) -> String {
         match self.get(Field::SCOPE_SEPARATOR) {
-            None | Some("+") => scope.join(" "),
-            Some(separator) => scope.join(separator),
+            None | Some("+") => scope.to_owned(),
+            Some(separator) => scope.replace(" ", separator),
         }
     }
 
@@ -123,7 +185,7 @@ impl Dialect {
     pub(crate) fn authorization_query(&self, form: String) -> String {
         match self.get(Field::SCOPE_SEPARATOR) {
             Some("+") => form,
-            _ => form.replace('+', "%20"),
+            _ => form.replace("+", "%20"),
         }
     }
 
@@ -146,8 +208,7 @@ impl Dialect {
     fn form(&self, form: Form, is_refresh: bool) -> Vec<(String, SecretString)> {
         let mut spoken = Vec::with_capacity(form.len());
         for (name, value) in form {
-            let mut omitted = self.all(Field::REFRESH_PARAMETERS_OMITTED);
-            if is_refresh && omitted.any(|omitted| omitted == name) {
+            if is_refresh && self.lists(Field::REFRESH_PARAMETERS_OMITTED, name) {
                 continue;
             }
             let at_refresh = self.named(Field::REFRESH_PARAMETER_NAMES, name);
@@ -181,8 +242,9 @@ pub(crate) fn write(
     secrets: Vec<SecretString>,
 ) -> Request {
     let dialect = &config.dialect;
-    let mut grant_type = form.iter().filter(|(name, _)| *name == "grant_type");
-    let is_refresh = grant_type.any(|(_, value)| value.reveal() == "refresh_token");
+    let is_refresh = form
+        .iter()
+        .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
     let url = match dialect.get(Field::REFRESH_ENDPOINT).filter(|_| is_refresh) {
         // It was checked with the config.
         Some(refresh_endpoint) => Endpoint::parse(refresh_endpoint).unwrap_or(url),
@@ -195,8 +257,7 @@ pub(crate) fn write(
     }
     for (name, value) in &mut form {
         if *name == "scope" && !dialect.is_standard() {
-            let scope: Vec<_> = value.reveal().split(' ').map(str::to_owned).collect();
-            *value = dialect.join_scope(&scope).into();
+            *value = dialect.separate_scope(value.reveal()).into();
         }
     }
     if let (true, Some(secret)) = (dialect.has(Field::SECRET_AS_USERNAME), &client.secret) {
@@ -205,8 +266,9 @@ pub(crate) fn write(
         headers.push(("authorization".to_owned(), credentials));
     }
     let mut parameters = dialect.form(form, is_refresh);
-    let further = further.iter();
-    parameters.extend(further.map(|(name, value)| (name.clone(), SecretString::new(value))));
+    for (name, value) in further {
+        parameters.push((name.clone(), SecretString::new(value)));
+    }
     let format = dialect.get(Field::REFRESH_REQUEST_FORMAT);
     let format = format
         .filter(|_| is_refresh)
@@ -219,28 +281,27 @@ pub(crate) fn write(
         secrets,
         timeout_millis: config.timeout_millis(),
     };
-    let content_type = |request: &mut Request, value| {
+    if format == Some("json") {
+        let mut object = Object::new();
+        for (name, value) in &parameters {
+            object.insert(name.clone(), Value::from(value.reveal()));
+        }
+        request.body = json::text(&Value::Object(object)).into();
+    } else {
+        request.body = encode(&parameters);
+    }
+    if format == Some("query") {
+        request.method = Method::Get;
+        request.url = request.url.with_query(request.body.reveal());
+        request.body = SecretString::default();
+    }
+    for (name, value) in &mut request.headers {
+        if name == "content-type" && format == Some("json") {
+            *value = SecretString::new("application/json");
+        }
+    }
+    if format == Some("query") {
         request.headers.retain(|(name, _)| name != "content-type");
-        if let Some(value) = value {
-            let value = SecretString::new(value);
-            request.headers.push(("content-type".to_owned(), value));
-        }
-    };
-    match format {
-        Some("json") => {
-            content_type(&mut request, Some("application/json"));
-            let mut object = Object::new();
-            for (name, value) in &parameters {
-                object.insert(name.clone(), Value::from(value.reveal()));
-            }
-            request.body = json::text(&Value::Object(object)).into();
-        }
-        Some("query") => {
-            content_type(&mut request, None);
-            request.method = Method::Get;
-            request.url = request.url.with_query(encode(&parameters).reveal());
-        }
-        _ => request.body = encode(&parameters),
     }
     request
 }
@@ -267,19 +328,17 @@ pub(crate) fn exchange(
         return Ok(None);
     };
     let secret = client.secret.as_ref().map_or("", SecretString::reveal);
-    let parameters: Vec<_> = config
-        .dialect
-        .pairs(Field::EXCHANGE_PARAMETERS)
-        .map(|(name, value)| {
-            let value = match value {
-                "{access_token}" => access_token.reveal(),
-                "{client_secret}" => secret,
-                "{client_id}" => client.id.unwrap_or_default(),
-                other => other,
-            };
-            (name.to_owned(), SecretString::new(value))
-        })
-        .collect();
+    let mut parameters = Vec::new();
+    for line in config.dialect.all(Field::EXCHANGE_PARAMETERS) {
+        let (name, value) = line.pair();
+        let value = match value {
+            "{access_token}" => access_token.reveal(),
+            "{client_secret}" => secret,
+            "{client_id}" => client.id.unwrap_or_default(),
+            other => other,
+        };
+        parameters.push((name.to_owned(), SecretString::new(value)));
+    }
     let accept = SecretString::new("application/json");
     Ok(Some(Request {
         method: Method::Get,

@@ -53,11 +53,12 @@ pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
         return Err(violation("the id_token is not signed"));
     }
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    if text("iss").is_none()
-        || expected
-            .issuer
-            .is_some_and(|issuer| text("iss") != Some(&issuer_for(issuer, &claims)))
-    {
+    let issuer = text("iss");
+    let is_expected = |issuer: &str| {
+        let expected = expected.issuer;
+        expected.is_none_or(|expected| is_issuer(issuer, expected, &claims))
+    };
+    if !issuer.is_some_and(is_expected) {
         return Err(violation("the id_token is from another issuer"));
     }
     let audience: Vec<&str> = match claims.get("aud") {
@@ -116,17 +117,17 @@ pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An issuer with the id_token's claims in place of their names.
-fn issuer_for(issuer: &str, claims: &Object) -> String {
-    let mut filled = issuer.to_owned();
-    for (name, value) in claims {
-        if let Value::String(value) = value
-            && issuer.contains('{')
-        {
-            filled = filled.replace(&format!("{{{name}}}"), value);
-        }
-    }
-    filled
+/// Whether an issuer is the one expected: itself, or with a claim of the id_token
+/// where its name is in braces.
+fn is_issuer(found: &str, expected: &str, claims: &Object) -> bool {
+    let Some((before, rest)) = expected.split_once('{') else {
+        return found == expected;
+    };
+    let (claim, after) = rest.split_once('}').unwrap_or((rest, ""));
+    let middle = found.strip_prefix(before);
+    let middle = middle.and_then(|middle| middle.strip_suffix(after));
+    let claim = claims.get(claim).and_then(Value::as_str);
+    middle.is_some_and(|middle| !middle.is_empty() && claim == Some(middle))
 }
 
 fn object(part: &str) -> Option<Object> {

@@ -62,8 +62,8 @@ impl Server {
         if config.issuer.is_none() {
             let declared = |field| dialect.get(field).map(str::to_owned);
             server.issuer = declared(Field::ISSUER);
-            for ((_, url), field) in server.endpoints.iter_mut().zip(Field::ENDPOINTS) {
-                *url = declared(field);
+            for (place, (_, url)) in server.endpoints.iter_mut().enumerate() {
+                *url = declared(Field::of_endpoint(place));
             }
         }
         server.overlaid_with(config)

@@ -70,42 +70,54 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
 /// `2026-11-25T08:30:00.5+01:00`; fractions of a second are left out. Without an
 /// offset it is taken to be UTC.
 pub fn parse_date(text: &str) -> Option<Timestamp> {
-    let part = |from: usize, to: usize| digits(text.get(from..to)?, to - from);
+    let bytes = text.as_bytes();
+    let part = |from: usize, to: usize| number(bytes.get(from..to)?);
     let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
     let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
-    let is_in_range = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour <= 23
-        && minute <= 59
-        && second <= 60;
-    let marks = text.as_bytes();
-    let are_marks = marks[4] == b'-'
-        && marks[7] == b'-'
-        && b"Tt ".contains(&marks[10])
-        && marks[13] == b':'
-        && marks[16] == b':';
-    if !is_in_range || !are_marks {
+    let are_marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')]
+        .iter()
+        .all(|(at, mark)| bytes[*at] == *mark)
+        && b"Tt ".contains(&bytes[10]);
+    if !are_marks
+        || year < 1970
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
-    let rest = text.get(19..)?;
-    let rest = match rest.strip_prefix('.') {
-        Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
-        None => rest,
-    };
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    let ahead = |offset: &str| {
-        let (hours, minutes) = (offset.get(..2)?, offset.get(2..)?);
-        let minutes = minutes.strip_prefix(':').unwrap_or(minutes);
-        Some(digits(hours, 2)? * 3600 + digits(minutes, 2)? * 60)
-    };
-    let seconds = match (rest.get(..1), rest.get(1..)) {
-        (None, _) | (Some("Z" | "z"), Some("")) => seconds,
-        (Some("+"), Some(offset)) => seconds.checked_sub(ahead(offset)?)?,
-        (Some("-"), Some(offset)) => seconds + ahead(offset)?,
+    let mut rest = &bytes[19..];
+    if let [b'.', fraction @ ..] = rest {
+        rest = fraction;
+        while let [b'0'..=b'9', after @ ..] = rest {
+            rest = after;
+        }
+    }
+    let utc = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let seconds = match rest {
+        [] | [b'Z' | b'z'] => utc,
+        [sign @ (b'+' | b'-'), a, b, colon @ .., c, d] if matches!(colon, [] | [b':']) => {
+            let ahead = number(&[*a, *b])? * 3600 + number(&[*c, *d])? * 60;
+            if *sign == b'+' {
+                utc.checked_sub(ahead)?
+            } else {
+                utc + ahead
+            }
+        }
         _ => return None,
     };
     Some(Timestamp::from_seconds(seconds))
+}
+
+/// The number that digits make.
+fn number(digits: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for digit in digits {
+        number = number * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    Some(number)
 }
 
 fn digits(text: &str, count: usize) -> Option<u64> {

@@ -47,7 +47,8 @@ pub struct Field {
     /// The field of a config that it sets, where it sets one.
     pub config: Option<&'static str>,
     /// What is peculiar about a provider that has it, in one sentence: `%` is
-    /// the value, `$` the name that a map has it by. Empty: nothing is.
+    /// the value, `&` the value as a time, `$` the name that a map has it by.
+    /// Empty: nothing is.
     pub sentence: &'static str,
 }
 
@@ -212,16 +213,16 @@ pub const FIELDS: &[Field] = &[
     // Policy.
     field("default_lifetime_seconds", Number, Behaviour)
         .sets("renewal.default_lifetime_seconds")
-        .says("No expiry is told; % seconds are assumed."),
+        .says("No expiry is told; & are assumed."),
     field("early_seconds", Number, Behaviour)
         .sets("renewal.early_seconds")
-        .says("A token is renewed in its last % seconds."),
+        .says("A token is renewed in its last &."),
     field("refresh_token_lifetime_seconds", Number, Behaviour)
-        .says("A refresh token that is not used for % seconds expires."),
+        .says("A refresh token that is not used for & expires."),
     field("authorization_lifetime_seconds", Number, Behaviour)
-        .says("The user has to authorize again after % seconds."),
+        .says("The user has to authorize again after &."),
     field("refresh_token_reuse_seconds", Number, Behaviour)
-        .says("A refresh token that was replaced is still accepted for % seconds."),
+        .says("A refresh token that was replaced is still accepted for &."),
     // For people.
     field("registration_page", Page, Plain),
     field("documentation_page", Page, Plain),

@@ -9,8 +9,8 @@ use crate::provider;
 
 /// Everything that is wrong with a config, errors first.
 pub fn check(config: &Config) -> Vec<Problem> {
-    let (dialect, mut problems) = match provider::complete(config) {
-        Ok(completed) => (Some(completed.dialect), Vec::new()),
+    let (dialect, mut problems) = match provider::dialect(config) {
+        Ok(dialect) => (Some(dialect), Vec::new()),
         Err(problems) => (None, problems),
     };
     check_endpoints(config, dialect.as_ref(), &mut problems);

@@ -1,6 +1,6 @@
 //! A config with every default filled in, for an "Advanced" form.
 
-use super::{Config, DEFAULT_TIMEOUT_SECONDS, EndpointUrls, Grant};
+use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
 use crate::authorization;
 use crate::client_authentication;
 use crate::dialect::Field;
@@ -32,17 +32,13 @@ pub struct ResolvedField {
     pub origin: ValueOrigin,
 }
 
-/// Fills in the defaults: a config as it was given, as the provider completes it,
-/// and the server as it was discovered. What the config itself says comes from
-/// its own JSON form, so that no field is forgotten.
-pub fn resolve(given: &Config, config: &Config, server: &Server) -> Vec<ResolvedField> {
-    let form = |config| {
-        let mut fields = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
-        hide_secrets(&mut fields);
-        fields
-    };
-    let (given, completed) = (form(given), form(config));
-    let mut fields = completed.clone();
+/// Fills in the defaults of a config that its provider has completed, given the
+/// server as it was discovered. What the config itself says comes from its own
+/// JSON form, so that no field is forgotten.
+pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
+    let mut given = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
+    hide_secrets(&mut given);
+    let mut fields = given.clone();
     let mut put = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
     };
@@ -74,9 +70,12 @@ pub fn resolve(given: &Config, config: &Config, server: &Server) -> Vec<Resolved
     }
     let mut resolved = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let origin = if given.get(&name) == Some(&value) {
+        let is_said = given.get(&name) == Some(&value);
+        let origin = if config.dialect.filled.contains(&name.as_str()) {
+            ValueOrigin::Provider
+        } else if is_said {
             ValueOrigin::Config
-        } else if completed.get(&name) == Some(&value) || is_declared(&name, &value, config) {
+        } else if is_declared(&name, &value, config) {
             ValueOrigin::Provider
         } else if is_from_metadata(&name, server) {
             ValueOrigin::Metadata
@@ -93,24 +92,16 @@ pub fn resolve(given: &Config, config: &Config, server: &Server) -> Vec<Resolved
     resolved
 }
 
-/// Whether the provider says so itself, beside the fields that it fills in.
+/// Whether the provider says so, beside the fields that it fills in.
 fn is_declared(name: &str, value: &Value, config: &Config) -> bool {
     let dialect = &config.dialect;
-    let mut endpoints = EndpointUrls::default();
-    let names = endpoints.iter_mut().map(|(name, _)| name);
-    let mut declared = names
-        .zip(Field::ENDPOINTS)
-        .chain([("issuer", Field::ISSUER)]);
     match name {
         "scope" => dialect.has(Field::OFFLINE_SCOPE),
         "prompt" => dialect.has(Field::OFFLINE_PROMPT),
-        "token_endpoint_auth_method" => config.client_authentication.is_some(),
-        name => declared.any(|(endpoint, field)| {
-            endpoint == name
-                && value
-                    .as_str()
-                    .is_some_and(|url| dialect.get(field) == Some(url))
-        }),
+        // An endpoint or the issuer.
+        _ => dialect
+            .lines()
+            .any(|line| Some(line.value) == value.as_str()),
     }
 }
 
@@ -151,7 +142,7 @@ mod tests {
         let mut server = Server::from_config(&config);
         server.endpoints.token = Some("https://as.example/t".to_owned());
         server.client_authentication = vec!["client_secret_post".to_owned()];
-        resolve(&config, &config, &server)
+        resolve(&config, &server)
     }
 
     #[test]

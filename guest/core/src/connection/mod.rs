@@ -72,8 +72,6 @@ pub struct Connection<P> {
     name: String,
     config: Config,
     problems: Vec<Problem>,
-    /// As the host gave it, without what the provider declares.
-    given: Config,
     binding: String,
     platform: P,
     store_key: String,
@@ -87,15 +85,17 @@ impl<P: Platform> Connection<P> {
     /// Not configured, where the name is none: it becomes part of store keys.
     pub fn open(name: &str, config: Config, platform: P) -> Result<Self> {
         check_name(name)?;
+        let (problems, binding) = (config::check(&config), binding(&config));
+        let mut config = config;
+        // Where it cannot be completed the problems say why, and nothing is sent.
+        drop(provider::complete(&mut config));
         Ok(Self {
-            problems: config::check(&config),
-            binding: binding(&config),
-            // Where it cannot be completed `check` says why, and nothing is sent.
-            given: config.clone(),
+            problems,
+            binding,
             store_key: format!("{name}.tokens"),
             known: RefCell::new(None),
             name: name.to_owned(),
-            config: provider::complete(&config).unwrap_or(config),
+            config,
             platform,
         })
     }
@@ -170,11 +170,7 @@ impl<P: Platform> Connection<P> {
     /// # Errors
     /// Unavailable or a violation, where the metadata cannot be had.
     pub async fn resolve(&self) -> Result<Vec<config::ResolvedField>> {
-        Ok(config::resolve(
-            &self.given,
-            &self.config,
-            &self.discover().await?,
-        ))
+        Ok(config::resolve(&self.config, &self.discover().await?))
     }
 
     /// The client as it authenticates to that server, its secret resolved.

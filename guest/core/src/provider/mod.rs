@@ -4,8 +4,10 @@
 //! Its source is `guest/providers/catalogue/`; it is checked and packed when this
 //! crate is built (see `tokenwell_providers`). Here it is only read.
 
-use crate::config::{self, ClientAuthentication, Config, Parameter, Problem, ResponseMode};
-use crate::dialect::{Dialect, Field};
+use crate::config::{
+    self, BasicEncoding, ClientAuthentication, Config, Parameter, Problem, ResponseMode,
+};
+use crate::dialect::{Dialect, Field, Line};
 use crate::endpoint::Endpoint;
 use tokenwell_providers::packing::{Packed, Text};
 use tokenwell_providers::pattern;
@@ -65,31 +67,36 @@ pub(crate) fn sentence(field: Field, value: &str) -> Option<String> {
     if sentence.is_empty() {
         return None;
     }
-    let (name, value) = match sentence.contains('$') {
-        true => value.split_once('=').unwrap_or_default(),
-        false => ("", value),
-    };
-    let sentence = match value.parse() {
-        Ok(seconds) => sentence.replace("% seconds", &duration(seconds)),
-        Err(_) => sentence.to_owned(),
-    };
-    Some(sentence.replace('$', name).replace('%', value))
+    let (mut name, mut told_value) = ("", value);
+    if sentence.contains('$') {
+        (name, told_value) = value.split_once('=').unwrap_or_default();
+    }
+    let mut told = String::new();
+    for character in sentence.chars() {
+        match character {
+            '$' => told.push_str(name),
+            '%' => told.push_str(told_value),
+            '&' => told.push_str(&duration(value.parse().unwrap_or(0))),
+            character => told.push(character),
+        }
+    }
+    Some(told)
 }
 
 /// The name of the config's field that a field sets, a tab, and what it says.
 fn description(field: Field) -> Option<String> {
-    let descriptions = Dialect(texts().next()?.unpack());
+    let descriptions = Dialect::new(texts().next()?.unpack());
     descriptions.get(field).map(str::to_owned)
 }
 
 /// A time in the largest unit that it is a multiple of.
-fn duration(seconds: u64) -> String {
-    for (unit, name) in [(86_400, "days"), (3600, "hours"), (60, "minutes")] {
+fn duration(seconds: u32) -> String {
+    for (unit, name) in [(86_400, " days"), (3600, " hours"), (60, " minutes")] {
         if seconds > unit && seconds.is_multiple_of(unit) {
-            return format!("{} {name}", seconds / unit);
+            return (seconds / unit).to_string() + name;
         }
     }
-    format!("{seconds} seconds")
+    seconds.to_string() + " seconds"
 }
 
 impl Provider {
@@ -97,7 +104,7 @@ impl Provider {
         let (id, entry) = text.split_once('\n')?;
         Some(Self {
             id: id.to_owned(),
-            entry: Dialect(entry.to_owned()),
+            entry: Dialect::new(entry.to_owned()),
         })
     }
 
@@ -109,7 +116,7 @@ impl Provider {
     /// What it needs to be told.
     pub fn parameters(&self) -> impl Iterator<Item = ProviderParameter<'_>> {
         self.entry.all(Field::PARAMETERS).filter_map(|line| {
-            let mut parts = line.splitn(4, '\t');
+            let mut parts = line.value.split('\t');
             let (name, pattern, need) = (parts.next()?, parts.next()?, parts.next()?);
             let default = need.get(1..).filter(|default| !default.is_empty());
             Some(ProviderParameter {
@@ -129,7 +136,7 @@ impl Provider {
         if self.entry.get(Field::PKCE) == Some("unsupported") {
             defaults.push(("pkce".to_owned(), "false".to_owned()));
         }
-        for (field, value) in self.entry.lines() {
+        for Line { field, value } in self.entry.lines() {
             let description = description(field).unwrap_or_default();
             let Some((name, _)) = description
                 .split_once('\t')
@@ -172,137 +179,172 @@ impl Provider {
     /// pattern, so that a tenant cannot bring a path along or choose a host.
     fn filled(&self, given: &[Parameter]) -> Result<Dialect, Vec<Problem>> {
         let mut problems = Vec::new();
-        let field = |name: &str| format!("parameters.{name}");
+        let mut problem = |name: &str, message: &str, mend: &str| {
+            let field = ["parameters.", name].concat();
+            problems.push(Problem::error(&field, message, mend));
+        };
         for (name, _) in given {
             if self.parameters().all(|known| known.name != name) {
-                let names: Vec<_> = self.parameters().map(|known| known.name).collect();
-                let mend = match names.is_empty() {
-                    true => "remove it".to_owned(),
-                    false => format!("its parameters are: {}", names.join(", ")),
-                };
-                let message = format!("is no parameter of {}", self.id);
-                problems.push(Problem::error(&field(name), &message, &mend));
+                let mut mend = "remove it; the parameters are:".to_owned();
+                for known in self.parameters() {
+                    mend.push(' ');
+                    mend.push_str(known.name);
+                }
+                problem(name, "is no parameter of the provider", &mend);
             }
         }
-        let mut entry = self.entry.0.clone();
+        let mut entry = self.entry.text.clone();
         for parameter in self.parameters() {
-            let mut values = given.iter().filter(|(name, _)| name == parameter.name);
-            let value = values.next().map(|(_, value)| value.as_str());
-            let braced = format!("{{{}}}", parameter.name);
-            match value.or(parameter.default) {
+            let value = given.iter().find(|(name, _)| name == parameter.name);
+            let value = value.map_or(parameter.default, |(_, value)| Some(value));
+            let braced = ["{", parameter.name, "}"].concat();
+            match value {
                 Some(value) if pattern::matches(parameter.pattern, value) => {
-                    entry = entry.replace(&braced, value);
+                    entry = entry.replace(braced.as_str(), value);
                 }
-                Some(_) => problems.push(Problem::error(
-                    &field(parameter.name),
-                    &format!("does not match {}", parameter.pattern),
-                    parameter.help,
-                )),
-                None if parameter.required => problems.push(Problem::error(
-                    &field(parameter.name),
-                    "is missing",
-                    parameter.help,
-                )),
-                // What needs it is not there.
-                None => {
-                    let lines = entry.lines().filter(|line| !line.contains(&braced));
-                    entry = lines.flat_map(|line| [line, "\n"]).collect();
+                Some(_) => {
+                    let message = ["does not match ", parameter.pattern].concat();
+                    problem(parameter.name, &message, parameter.help);
                 }
-            }
-        }
-        let entry = Dialect(entry);
-        for endpoint in Field::ENDPOINTS.iter().chain(&[
-            Field::ISSUER,
-            Field::REFRESH_ENDPOINT,
-            Field::EXCHANGE_ENDPOINT,
-        ]) {
-            if let Some(what) = entry
-                .get(*endpoint)
-                .and_then(|url| Endpoint::parse(url).err())
-                && problems.is_empty()
-            {
-                let message = format!("make a URL that {what}");
-                problems.push(Problem::error("parameters", &message, "correct them"));
+                None if parameter.required => problem(parameter.name, "is missing", parameter.help),
+                // What needs it is not there: a line with this is left out below.
+                None => entry = entry.replace(braced.as_str(), "\u{1}"),
             }
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let is_for_people = |field| {
-            matches!(
+        let dialect = Dialect::new(lines_of(&entry, &|line| {
+            let field = Field(*line.as_bytes().first().unwrap_or(&0));
+            let is_whole = !line.bytes().any(|byte| byte == 1);
+            let is_for_people = matches!(
                 field,
                 Field::PARAMETERS
                     | Field::PECULIARITIES
                     | Field::REGISTRATION_PAGE
                     | Field::DOCUMENTATION_PAGE
-            )
-        };
-        let lines = entry.0.lines();
-        let kept = lines.filter(|line| !line.bytes().next().map(Field).is_some_and(is_for_people));
-        Ok(Dialect(kept.flat_map(|line| [line, "\n"]).collect()))
+            );
+            is_whole && !is_for_people
+        }));
+        // A host may match its pattern and be none all the same.
+        for line in dialect.lines() {
+            let field = line.field.0;
+            let is_endpoint = (Field::ISSUER.0..=Field::EXCHANGE_ENDPOINT.0).contains(&field);
+            if is_endpoint && let Err(what) = Endpoint::parse(line.value) {
+                let message = ["make a URL that ", what].concat();
+                return Err(vec![Problem::error("parameters", &message, "correct them")]);
+            }
+        }
+        Ok(dialect)
     }
 }
 
-/// A config with what its provider declares: the dialect, and the defaults of the
-/// fields that the config leaves open. What the config says goes before.
+/// The lines of a text that are wanted.
+#[inline(never)]
+fn lines_of(text: &str, is_wanted: &dyn Fn(&str) -> bool) -> String {
+    let mut kept = String::new();
+    for line in text.split_inclusive('\n') {
+        if is_wanted(line) {
+            kept.push_str(line);
+        }
+    }
+    kept
+}
+
+/// What the provider of a config declares; nothing where there is none.
 ///
 /// # Errors
 /// What is wrong with `provider` and `parameters`.
-pub fn complete(config: &Config) -> Result<Config, Vec<Problem>> {
-    let mut config = config.clone();
+pub fn dialect(config: &Config) -> Result<Dialect, Vec<Problem>> {
     let Some(id) = &config.provider else {
-        return Ok(config);
+        return Ok(Dialect::default());
     };
-    let Some(provider) = find(id) else {
-        return Err(vec![Problem::error(
+    match find(id) {
+        Some(provider) => provider.filled(&config.parameters),
+        None => Err(vec![Problem::error(
             "provider",
-            &format!("\"{id}\" is not in the catalogue"),
+            &["\"", id, "\" is not in the catalogue"].concat(),
             &unknown_provider(id),
-        )]);
-    };
-    let dialect = provider.filled(&config.parameters)?;
+        )]),
+    }
+}
+
+/// Completes a config with what its provider declares: the dialect, and the
+/// defaults of the fields that the config leaves open. What the config says goes
+/// before.
+///
+/// # Errors
+/// As [`dialect`]; the config stays as it is.
+pub fn complete(config: &mut Config) -> Result<(), Vec<Problem>> {
+    let dialect = dialect(config)?;
+    let has_secret = config.client_secret.is_some();
+    let mut filled = Vec::new();
     let method = dialect.get(Field::TOKEN_ENDPOINT_AUTH_METHOD);
     let method = method.and_then(|name| config::named(ClientAuthentication::NAMES, name));
     // The way with a secret is for who has one, the way without for who has none.
-    let method = method.filter(|method| method.needs_secret() == config.client_secret.is_some());
-    config.client_authentication = config.client_authentication.or(method);
-    if dialect.has(Field::CLIENT_SECRET_BASIC_ENCODING) {
-        let raw = config::BasicEncoding::Raw;
-        config.basic_encoding = config.basic_encoding.or(Some(raw));
+    let method = method.filter(|method| method.needs_secret() == has_secret);
+    if config.client_authentication.is_none() && method.is_some() {
+        config.client_authentication = method;
+        filled.push("token_endpoint_auth_method");
+    }
+    if config.basic_encoding.is_none() && dialect.has(Field::CLIENT_SECRET_BASIC_ENCODING) {
+        config.basic_encoding = Some(BasicEncoding::Raw);
+        filled.push("client_secret_basic_encoding");
     }
     let mode = dialect.get(Field::RESPONSE_MODE);
     let mode = mode.and_then(|name| config::named(ResponseMode::NAMES, name));
-    config.response_mode = config.response_mode.or(mode);
-    config.pkce &= dialect.get(Field::PKCE) != Some("unsupported");
-    for (parameters, field) in [
+    if config.response_mode.is_none() && mode.is_some() {
+        config.response_mode = mode;
+        filled.push("response_mode");
+    }
+    if dialect.get(Field::PKCE) == Some("unsupported") && config.pkce {
+        config.pkce = false;
+        filled.push("pkce");
+    }
+    let has_audience = !config.audience.is_empty();
+    for (name, parameters, field) in [
         (
+            "authorization_parameters",
             &mut config.authorization_parameters,
             Field::AUTHORIZATION_PARAMETERS,
         ),
-        (&mut config.token_parameters, Field::TOKEN_PARAMETERS),
-        (&mut config.token_headers, Field::TOKEN_HEADERS),
+        (
+            "token_parameters",
+            &mut config.token_parameters,
+            Field::TOKEN_PARAMETERS,
+        ),
+        (
+            "token_headers",
+            &mut config.token_headers,
+            Field::TOKEN_HEADERS,
+        ),
     ] {
-        for (name, value) in dialect.pairs(field) {
-            // That has a field of its own.
-            let is_named = name == "audience" && !config.audience.is_empty();
-            if !is_named
-                && !parameters
-                    .iter()
-                    .any(|(given, _)| given.eq_ignore_ascii_case(name))
-            {
-                parameters.push((name.to_owned(), value.to_owned()));
+        for line in dialect.all(field) {
+            let (key, value) = line.pair();
+            let is_given = |(given, _): &Parameter| given.eq_ignore_ascii_case(key);
+            // The audience has a field of its own.
+            if parameters.iter().any(is_given) || key == "audience" && has_audience {
+                continue;
             }
+            parameters.push((key.to_owned(), value.to_owned()));
+            filled.push(name);
         }
     }
     let renewal = &mut config.renewal;
-    renewal.early_seconds = renewal
-        .early_seconds
-        .or_else(|| dialect.number(Field::EARLY_SECONDS));
-    renewal.default_lifetime_seconds = renewal
-        .default_lifetime_seconds
-        .or_else(|| dialect.number(Field::DEFAULT_LIFETIME_SECONDS));
-    config.dialect = dialect;
-    Ok(config)
+    for (number, field) in [
+        (&mut renewal.early_seconds, Field::EARLY_SECONDS),
+        (
+            &mut renewal.default_lifetime_seconds,
+            Field::DEFAULT_LIFETIME_SECONDS,
+        ),
+    ] {
+        if number.is_none() && dialect.has(field) {
+            *number = dialect.number(field);
+            filled.push("renewal");
+        }
+    }
+    config.dialect = Dialect { filled, ..dialect };
+    Ok(())
 }
 
 /// What to do about an identifier that is not there: the one that was meant, if

@@ -13,6 +13,11 @@ fn problems(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+fn complete(config: &Config) -> Result<Config, Vec<Problem>> {
+    let mut config = config.clone();
+    super::complete(&mut config).map(|()| config)
+}
+
 /// A value that fits, for a parameter that has no default.
 fn sample(pattern: &str) -> &'static str {
     const SAMPLES: [&str; 7] = [
@@ -122,7 +127,7 @@ fn every_provider_completes_a_config_with_endpoints_that_may_be_used() {
             "{}",
             provider.id
         );
-        assert!(!completed.dialect.0.contains("{tenant}"));
+        assert!(!completed.dialect.text.contains("{tenant}"));
         for (name, url) in server.endpoints.iter() {
             if let Some(url) = url {
                 assert!(
@@ -164,7 +169,7 @@ fn a_parameter_that_smuggles_a_host_or_a_path_is_refused_by_every_provider() {
     for provider in all() {
         for parameter in provider.parameters() {
             let braced = format!("{{{}}}", parameter.name);
-            let endpoints = Field::ENDPOINTS.into_iter().chain([Field::ISSUER]);
+            let endpoints = (0..8).map(Field::of_endpoint).chain([Field::ISSUER]);
             let is_in_url = endpoints
                 .filter_map(|field| provider.entry.get(field))
                 .any(|url| url.contains(&braced));
@@ -230,7 +235,7 @@ fn a_parameter_that_the_provider_does_not_have_is_told() {
     };
     assert_eq!(
         (problem.field.as_str(), problem.mend.as_str()),
-        ("parameters.tenant", "its parameters are: host")
+        ("parameters.tenant", "remove it; the parameters are: host")
     );
 }
 
@@ -403,5 +408,25 @@ fn each_provider_has_a_page_that_documents_it() {
     for provider in all() {
         assert!(provider.documentation_page().is_some(), "{}", provider.id);
         assert!(!provider.name().is_empty());
+    }
+}
+
+#[test]
+fn the_endpoints_come_in_the_order_of_the_config() {
+    let urls = crate::config::EndpointUrls::default();
+    let google = find("keycloak").expect("keycloak").entry;
+    for (place, (name, _)) in urls.iter().enumerate() {
+        let declared = google.get(Field::of_endpoint(place)).unwrap_or("userinfo");
+        let end = match name {
+            "authorization_endpoint" => "/auth",
+            "token_endpoint" => "/token",
+            "revocation_endpoint" => "/revoke",
+            "introspection_endpoint" => "/introspect",
+            "userinfo_endpoint" => "/userinfo",
+            "device_authorization_endpoint" => "/device",
+            "pushed_authorization_request_endpoint" => "/request",
+            _ => "/certs",
+        };
+        assert!(declared.ends_with(end), "{name}: {declared}");
     }
 }

@@ -144,13 +144,13 @@ fn standardised(raw: &Object, dialect: &Dialect, quirks: &mut Vec<String>) -> Ob
         token.is_some_and(|token| !token.is_empty())
     };
     for line in dialect.all(Field::RESPONSE_FIELDS) {
-        let (name, path) = line.split_once('=').unwrap_or_default();
+        let (name, path) = line.pair();
         let Some(value) = at(raw, path).or_else(|| at(&fields, path)) else {
             continue;
         };
         let value = value.clone();
         if !name.starts_with("error") {
-            tell(Field::RESPONSE_FIELDS, line);
+            tell(Field::RESPONSE_FIELDS, line.value);
             fields.insert(name.to_owned(), value);
         } else if !has_token(&fields) {
             fields.insert(name.to_owned(), Value::from(scalar(&value)));
@@ -477,13 +477,11 @@ impl Reading<'_> {
 impl TokenResponse {
     /// Takes the token that this one was exchanged for. What only this response
     /// has, such as the scope, stays.
-    pub(crate) fn replace_token(&mut self, later: Self) {
-        *self = Self {
-            scope: later.scope.or_else(|| self.scope.take()),
-            id_token: later.id_token.or_else(|| self.id_token.take()),
-            quirks: std::mem::take(&mut self.quirks),
-            ..later
-        };
+    pub(crate) fn replace_token(&mut self, mut later: Self) {
+        std::mem::swap(self, &mut later);
+        self.quirks = later.quirks;
+        self.scope = self.scope.take().or(later.scope);
+        self.id_token = self.id_token.take().or(later.id_token);
     }
 
     /// Puts what came in the redirect, or with an earlier response, with the
@@ -503,10 +501,13 @@ impl TokenResponse {
 /// What an earlier response was kept together with.
 pub(crate) fn kept_in(raw: &SecretString, dialect: &Dialect) -> Vec<(String, String)> {
     let fields = json::parse_object(raw.reveal().as_bytes()).unwrap_or_default();
-    let names = dialect.all(Field::CALLBACK_PARAMETERS);
-    names
-        .filter_map(|name| Some((name.to_owned(), fields.get(name)?.as_str()?.to_owned())))
-        .collect()
+    let mut kept = Vec::new();
+    for line in dialect.all(Field::CALLBACK_PARAMETERS) {
+        if let Some(value) = fields.get(line.value).and_then(Value::as_str) {
+            kept.push((line.value.to_owned(), value.to_owned()));
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

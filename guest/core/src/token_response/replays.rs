@@ -19,7 +19,7 @@ fn dialect(id: &str) -> Dialect {
     };
     let text = format!(r#"{{"provider": "{id}", "client_id": "id", "parameters": {parameters}}}"#);
     let config: Config = parse(&text).expect("well-formed");
-    provider::complete(&config).expect(id).dialect
+    provider::dialect(&config).expect(id)
 }
 
 fn response(status: u16, body: &[u8]) -> Response {
