@@ -6,9 +6,8 @@ use std::{env, fs};
 use tokenwell_providers::compiler;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let manifest = env::var("CARGO_MANIFEST_DIR")?;
     let out = env::var("OUT_DIR")?;
-    let directory = Path::new(&manifest).join("../providers/catalogue");
+    let directory = compiler::directory();
     println!("cargo::rerun-if-changed={}", directory.display());
     let catalogue = match compiler::compile(&directory) {
         Ok(catalogue) => catalogue,

@@ -189,6 +189,17 @@ impl Dialect {
         }
     }
 
+    /// The `iss` claim of the client's assertion, where it is not the client
+    /// identifier (RFC 7523 section 3).
+    pub fn assertion_issuer(&self, redirect_uri: Option<&str>) -> Option<String> {
+        let issuer = self.get(Field::ASSERTION_ISSUER)?;
+        if issuer != "{redirect_host}" {
+            return Some(issuer.to_owned());
+        }
+        let redirect_uri = Endpoint::parse(redirect_uri?).ok()?;
+        Some(redirect_uri.host().to_owned())
+    }
+
     /// The redirect URI as it goes into requests: itself, or the name by which the
     /// server knows it.
     pub(crate) fn redirect_uri<'a>(&'a self, redirect_uri: &'a str) -> &'a str {
@@ -351,4 +362,65 @@ pub(crate) fn exchange(
         ],
         timeout_millis: config.timeout_millis(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientAuthentication;
+
+    fn dialect(lines: &[(Field, &str)]) -> Dialect {
+        let lines = lines
+            .iter()
+            .map(|(field, value)| format!("{}{value}\n", char::from(field.0)));
+        Dialect::new(lines.collect())
+    }
+
+    #[test]
+    fn a_dialect_gives_the_values_of_its_fields() {
+        let dialect = dialect(&[
+            (Field::NAME, "Example"),
+            (Field::CALLBACK_PARAMETERS, "a"),
+            (Field::CALLBACK_PARAMETERS, "b"),
+            (Field::GRANT_TYPES, "password=pw=1"),
+            (Field::REFRESH_SENDS_SCOPE, ""),
+        ]);
+        assert_eq!(dialect.get(Field::NAME), Some("Example"));
+        assert!(dialect.lists(Field::CALLBACK_PARAMETERS, "b"));
+        assert_eq!(dialect.named(Field::GRANT_TYPES, "password"), Some("pw=1"));
+        assert!(dialect.has(Field::REFRESH_SENDS_SCOPE));
+        assert_eq!(dialect.get(Field::PKCE), None);
+        assert_eq!(dialect.lines().count(), 5);
+    }
+
+    #[test]
+    fn an_assertion_is_issued_by_the_host_of_the_redirect_where_that_is_declared() {
+        // Known deviation 43.
+        let revolut = dialect(&[(Field::ASSERTION_ISSUER, "{redirect_host}")]);
+        let issuer = revolut.assertion_issuer(Some("https://app.example/cb"));
+        assert_eq!(issuer.as_deref(), Some("app.example"));
+        assert_eq!(revolut.assertion_issuer(None), None);
+        let apple = dialect(&[(Field::ASSERTION_ISSUER, "TEAM")]);
+        assert_eq!(apple.assertion_issuer(None).as_deref(), Some("TEAM"));
+        assert_eq!(Dialect::default().assertion_issuer(None), None);
+    }
+
+    #[test]
+    fn a_request_that_has_its_parameters_in_the_query_does_not_print_them() {
+        let config = Config {
+            dialect: dialect(&[(Field::TOKEN_REQUEST_FORMAT, "query")]),
+            ..Config::default()
+        };
+        let client = Client {
+            id: Some("id"),
+            secret: None,
+            method: ClientAuthentication::None,
+            basic_encoding: BasicEncoding::FormUrlencoded,
+        };
+        let url = Endpoint::parse("https://as.example/token").expect("an endpoint");
+        let form = vec![("code", SecretString::new("very-secret"))];
+        let request = write(&config, &client, url, Vec::new(), form, &[], Vec::new());
+        assert!(request.url.to_string().contains("very-secret"));
+        assert_eq!(format!("{request:?}"), "GET https://as.example/token");
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The compiled catalogue.
 #[derive(Clone, Debug)]
@@ -43,6 +43,11 @@ impl fmt::Display for Problem {
             self.file, self.field, self.message
         )
     }
+}
+
+/// Where the source files are.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue")
 }
 
 /// Compiles the files of a directory.
@@ -547,9 +552,20 @@ mod tests {
             .map(|text| text.unpack())
             .collect();
         assert_eq!(texts.len(), 2);
+        let tag = |name: &str| {
+            let at = FIELDS.iter().position(|field| field.name == name);
+            char::from(tag(at.expect("a field")))
+        };
+        let lines: Vec<_> = texts[1].lines().collect();
         assert_eq!(
-            texts[1],
-            "example\n0Example\n1shop\t[a-z0-9-]{1,9}\t!\tThe shop.\n4https://{shop}.as.example/t\nohttps://as.example/docs\n"
+            lines,
+            [
+                "example",
+                &format!("{}Example", tag("name")),
+                &format!("{}shop	[a-z0-9-]{{1,9}}	!	The shop.", tag("parameters")),
+                &format!("{}https://{{shop}}.as.example/t", tag("token_endpoint")),
+                &format!("{}https://as.example/docs", tag("documentation_page")),
+            ]
         );
     }
 
@@ -672,8 +688,7 @@ mod tests {
 
     #[test]
     fn the_catalogue_is_right() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalogue");
-        let catalogue = compile(&directory).unwrap_or_else(|problems| {
+        let catalogue = compile(&directory()).unwrap_or_else(|problems| {
             let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
             panic!("{}", problems.join("\n"))
         });

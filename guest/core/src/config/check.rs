@@ -9,16 +9,22 @@ use crate::provider;
 
 /// Everything that is wrong with a config, errors first.
 pub fn check(config: &Config) -> Vec<Problem> {
-    let (dialect, mut problems) = match provider::dialect(config) {
-        Ok(dialect) => (Some(dialect), Vec::new()),
-        Err(problems) => (None, problems),
-    };
-    check_endpoints(config, dialect.as_ref(), &mut problems);
+    check_with(config, &provider::dialect(config))
+}
+
+/// The same, given what the provider declares.
+pub(crate) fn check_with(
+    config: &Config,
+    declared: &Result<Dialect, Vec<Problem>>,
+) -> Vec<Problem> {
+    let mut problems = declared.as_ref().err().cloned().unwrap_or_default();
+    let dialect = declared.as_ref().ok();
+    check_endpoints(config, dialect, &mut problems);
     check_client(config, &mut problems);
     check_grant(config, &mut problems);
     check_authorization(config, &mut problems);
     check_parameters(config, &mut problems);
-    check_profile(config, dialect.as_ref(), &mut problems);
+    check_profile(config, dialect, &mut problems);
     let (mut errors, warnings) = problems
         .into_iter()
         .partition::<Vec<_>, _>(|problem| problem.severity == Severity::Error);

@@ -85,10 +85,13 @@ impl<P: Platform> Connection<P> {
     /// Not configured, where the name is none: it becomes part of store keys.
     pub fn open(name: &str, config: Config, platform: P) -> Result<Self> {
         check_name(name)?;
-        let (problems, binding) = (config::check(&config), binding(&config));
+        let (declared, binding) = (provider::dialect(&config), binding(&config));
+        let problems = config::check_with(&config, &declared);
         let mut config = config;
-        // Where it cannot be completed the problems say why, and nothing is sent.
-        drop(provider::complete(&mut config));
+        // Where nothing is declared the problems say why, and nothing is sent.
+        if let Ok(dialect) = declared {
+            provider::complete(&mut config, dialect);
+        }
         Ok(Self {
             problems,
             binding,

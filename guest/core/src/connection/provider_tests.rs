@@ -261,6 +261,20 @@ fn the_scopes_of_a_user_have_a_parameter_of_their_own() {
 }
 
 #[test]
+fn a_token_of_a_type_of_the_providers_own_goes_as_a_bearer_token() {
+    // Known deviations 5 and 24.
+    let flow = Flow::open("slack", "");
+    flow.authorize(
+        "",
+        &[r#"{"ok":true,"access_token":"xoxb","token_type":"bot"}"#],
+    );
+    let header = run(flow
+        .connection
+        .authorization_header(&TokenOptions::default()));
+    assert_eq!(header.expect("a header").reveal(), "Bearer xoxb");
+}
+
+#[test]
 fn the_client_has_the_name_that_the_provider_gives_it() {
     // Known deviation 20.
     let flow = Flow::open("tiktok", "");

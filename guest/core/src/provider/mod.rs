@@ -272,11 +272,7 @@ pub fn dialect(config: &Config) -> Result<Dialect, Vec<Problem>> {
 /// Completes a config with what its provider declares: the dialect, and the
 /// defaults of the fields that the config leaves open. What the config says goes
 /// before.
-///
-/// # Errors
-/// As [`dialect`]; the config stays as it is.
-pub fn complete(config: &mut Config) -> Result<(), Vec<Problem>> {
-    let dialect = dialect(config)?;
+pub fn complete(config: &mut Config, dialect: Dialect) {
     let has_secret = config.client_secret.is_some();
     let mut filled = Vec::new();
     let method = dialect.get(Field::TOKEN_ENDPOINT_AUTH_METHOD);
@@ -344,7 +340,6 @@ pub fn complete(config: &mut Config) -> Result<(), Vec<Problem>> {
         }
     }
     config.dialect = Dialect { filled, ..dialect };
-    Ok(())
 }
 
 /// What to do about an identifier that is not there: the one that was meant, if

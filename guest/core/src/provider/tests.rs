@@ -15,7 +15,9 @@ fn problems(text: &str) -> Vec<(String, String)> {
 
 fn complete(config: &Config) -> Result<Config, Vec<Problem>> {
     let mut config = config.clone();
-    super::complete(&mut config).map(|()| config)
+    let dialect = dialect(&config)?;
+    super::complete(&mut config, dialect);
+    Ok(config)
 }
 
 /// A value that fits, for a parameter that has no default.
