@@ -98,7 +98,10 @@ pub fn parse_date(text: &str) -> Option<Timestamp> {
     let utc = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
     let seconds = match rest {
         [] | [b'Z' | b'z'] => utc,
-        [sign @ (b'+' | b'-'), a, b, colon @ .., c, d] if matches!(colon, [] | [b':']) => {
+        [sign @ (b'+' | b'-'), offset @ ..] => {
+            let ([a, b, b':', c, d] | [a, b, c, d]) = offset else {
+                return None;
+            };
             let ahead = number(&[*a, *b])? * 3600 + number(&[*c, *d])? * 60;
             if *sign == b'+' {
                 utc.checked_sub(ahead)?

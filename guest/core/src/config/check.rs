@@ -390,6 +390,16 @@ fn check_profile(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<
             "leave it on unless the server refuses it",
         ));
     }
+    if dialect.is_some_and(|dialect| {
+        dialect.has(Field::EXCHANGE_ENDPOINT)
+            || dialect.get(Field::TOKEN_REQUEST_FORMAT) == Some("query")
+    }) {
+        problems.push(Problem::warning(
+            "provider",
+            "it takes the secret or a token in the query of a URL, which servers write into their logs (RFC 6750 section 5.3)",
+            "nothing can be done: the provider has no other way",
+        ));
+    }
     match config.tls {
         TlsMode::Verify => {}
         TlsMode::Trust => problems.push(Problem::warning(

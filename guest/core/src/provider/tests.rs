@@ -359,6 +359,14 @@ fn pkce_that_the_provider_requires_cannot_be_turned_off() {
 }
 
 #[test]
+fn secrets_in_a_url_are_warned_of() {
+    for (provider, warned) in [("wechat", true), ("threads", true), ("google", false)] {
+        let text = format!(r#"{{"provider": "{provider}", "client_id": "id"}}"#);
+        assert_eq!(!problems(&text).is_empty(), warned, "{provider}");
+    }
+}
+
+#[test]
 fn a_provider_tells_what_it_sets_and_what_is_peculiar() {
     let google = find("google").expect("google");
     let defaults = google.defaults();
