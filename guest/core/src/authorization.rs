@@ -130,7 +130,11 @@ fn authorization_url(
         }
     };
     if let Some(verifier) = &pending.code_verifier {
-        put("code_challenge", Some(pkce::s256_challenge(verifier)));
+        let challenge = match dialect.get(Field::CODE_CHALLENGE_ENCODING) {
+            Some("hex") => pkce::hex_challenge(verifier),
+            _ => pkce::s256_challenge(verifier),
+        };
+        put("code_challenge", Some(challenge));
         put("code_challenge_method", Some("S256".to_owned()));
     }
     put(

@@ -136,6 +136,8 @@ pub const FIELDS: &[Field] = &[
         Behaviour,
     )
     .says("PKCE is %."),
+    field("code_challenge_encoding", Choice(&["hex"]), Behaviour)
+        .says("The PKCE challenge is written as %, not as base64url."),
     field("response_type", Text, Behaviour).says("The response_type is %."),
     field("response_mode", Choice(&["query", "form_post"]), Behaviour).sets("response_mode"),
     field("authorization_parameters", Map, Behaviour).sets("authorization_parameters"),
@@ -197,7 +199,7 @@ pub const FIELDS: &[Field] = &[
     field("error_codes", Map, Behaviour),
     field(
         "expiry_unit",
-        Choice(&["milliseconds", "unix", "unix_milliseconds", "date"]),
+        Choice(&["milliseconds", "unix", "date"]),
         Behaviour,
     )
     .says("The expiry is told as % and not in seconds."),

@@ -275,6 +275,35 @@ fn a_token_of_a_type_of_the_providers_own_goes_as_a_bearer_token() {
 }
 
 #[test]
+fn a_challenge_is_written_as_the_provider_wants_it() {
+    let flow = Flow::open("tiktok", "");
+    let (_, sent) = flow.begin();
+    flow.world.answer_with(Answer::status(200, GOOD));
+    flow.complete(&format!("code=c&state={}", sent["state"]))
+        .expect("authorized");
+    let verifier = SecretString::new(flow.sent(0)["code_verifier"].as_str());
+    assert_eq!(
+        sent["code_challenge"],
+        crate::pkce::hex_challenge(&verifier)
+    );
+    assert_eq!(sent["code_challenge"].len(), 64);
+}
+
+#[test]
+fn pkce_is_left_out_where_the_provider_does_not_have_it() {
+    let flow = Flow::open("notion", "");
+    let (_, sent) = flow.begin();
+    assert!(!sent.contains_key("code_challenge"));
+    let resolved = run(flow.connection.resolve()).expect("resolved");
+    let pkce = resolved
+        .iter()
+        .find(|field| field.name == "pkce")
+        .expect("pkce");
+    assert_eq!(pkce.value, "false");
+    assert_eq!(pkce.origin, config::ValueOrigin::Provider);
+}
+
+#[test]
 fn the_client_has_the_name_that_the_provider_gives_it() {
     // Known deviation 20.
     let flow = Flow::open("tiktok", "");

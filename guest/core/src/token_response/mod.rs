@@ -457,7 +457,6 @@ impl Reading<'_> {
         let seconds = match unit {
             None => told,
             Some("milliseconds") => told / 1000.0,
-            Some("unix_milliseconds") => told / 1000.0 - server_now,
             Some(_) => told - server_now,
         };
         // A token that lives no time at all is of no use to anybody; servers that
