@@ -498,13 +498,12 @@ fn the_secret_is_the_user_name_where_that_is_declared() {
 #[test]
 fn basic_credentials_go_as_they_are_where_the_server_does_not_decode_them() {
     // Known deviation 40.
-    let flow = Flow::open(
-        "hcl-domino",
-        r#", "parameters": {"host": "x.example"}, "token_endpoint": "https://x.example/token",
-            "authorization_endpoint": "https://x.example/auth", "issuer": "https://x.example""#,
+    let flow = Flow::open("hcl-domino", r#", "parameters": {"host": "x.example"}"#);
+    let issuer = "https://x.example/auth/protocol/oidc";
+    let document = format!(
+        r#"{{"issuer": "{issuer}", "token_endpoint": "{issuer}/token", "authorization_endpoint": "{issuer}/auth"}}"#
     );
-    let document = r#"{"issuer": "https://x.example"}"#.to_owned();
-    let at = "https://x.example/.well-known/openid-configuration".to_owned();
+    let at = format!("{issuer}/.well-known/openid-configuration");
     flow.world.documents.borrow_mut().insert(at, document);
     let (_, sent) = flow.begin();
     flow.world.answer_with(Answer::status(200, GOOD));

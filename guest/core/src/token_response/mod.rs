@@ -145,7 +145,9 @@ fn standardised(raw: &Object, dialect: &Dialect, quirks: &mut Vec<String>) -> Ob
     };
     for line in dialect.all(Field::RESPONSE_FIELDS) {
         let (name, path) = line.pair();
-        let Some(value) = at(raw, path).or_else(|| at(&fields, path)) else {
+        let mut paths = path.split('|');
+        let found = paths.find_map(|path| at(raw, path).or_else(|| at(&fields, path)));
+        let Some(value) = found else {
             continue;
         };
         let value = value.clone();
@@ -164,13 +166,16 @@ fn standardised(raw: &Object, dialect: &Dialect, quirks: &mut Vec<String>) -> Ob
     {
         fields.insert("error".to_owned(), Value::from(found));
     }
-    if let Some(code) = fields.get("error").map(scalar)
-        && let Some(standard) = dialect.named(Field::ERROR_CODES, &code)
-    {
-        fields.insert("error".to_owned(), Value::from(standard));
-        // What the server calls it is worth showing.
-        let description = fields.entry("error_description");
-        description.or_insert_with(|| Value::from(code));
+    if let Some(code) = fields.get("error").map(scalar) {
+        // Some have one code for many errors, and another text for each.
+        let description = fields.get("error_description").and_then(Value::as_str);
+        let known = |text| dialect.named(Field::ERROR_CODES, text);
+        if let Some(standard) = description.and_then(known).or_else(|| known(&code)) {
+            fields.insert("error".to_owned(), Value::from(standard));
+            // What the server calls it is worth showing.
+            let description = fields.entry("error_description");
+            description.or_insert_with(|| Value::from(code));
+        }
     }
     if let Some(token_type) = dialect.get(Field::TOKEN_TYPE) {
         fields.insert("token_type".to_owned(), Value::from(token_type));

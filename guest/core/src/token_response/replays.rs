@@ -220,6 +220,57 @@ fn an_error_in_an_array_is_found() {
 }
 
 #[test]
+fn a_refresh_token_that_is_no_longer_good_is_told_in_every_way_that_servers_have() {
+    for (id, status, body) in [
+        (
+            "threads",
+            400,
+            r#"{"error":{"message":"Error validating access token: Session has expired","type":"OAuthException","code":190}}"#,
+        ),
+        (
+            "instagram",
+            400,
+            r#"{"error":{"message":"Session key invalid","type":"OAuthException","code":190}}"#,
+        ),
+        (
+            "strava",
+            400,
+            r#"{"message":"Bad Request","errors":[{"resource":"RefreshToken","field":"refresh_token","code":"invalid"}]}"#,
+        ),
+        (
+            "hubspot",
+            400,
+            r#"{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token","correlationId":"1"}"#,
+        ),
+        (
+            "atlassian",
+            403,
+            r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#,
+        ),
+        (
+            "x",
+            400,
+            r#"{"error":"invalid_request","error_description":"Value passed for the token was invalid."}"#,
+        ),
+    ] {
+        assert_eq!(refused(id, status, body).0, "invalid_grant", "{id}");
+    }
+    let other = r#"{"error":"invalid_request","error_description":"Missing required parameter."}"#;
+    assert_eq!(refused("x", 400, other).0, "invalid_request");
+    let busy = r#"{"error":{"message":"Service temporarily unavailable","type":"OAuthException","code":2}}"#;
+    let busy = answer("threads", 400, busy);
+    assert!(matches!(busy, Err(Failure::Transient { .. })), "{busy:?}");
+    let code = r#"{"error_type":"OAuthException","code":400,"error_message":"Invalid authorization code"}"#;
+    assert_eq!(
+        refused("instagram", 400, code),
+        (
+            "OAuthException".to_owned(),
+            Some("Invalid authorization code".to_owned())
+        )
+    );
+}
+
+#[test]
 fn a_lifetime_of_0_is_none() {
     // Known deviation 26.
     let token = token(
