@@ -49,9 +49,10 @@ impl Host {
     /// them, in a directory: [`FileStore`] and [`LocalSecrets`].
     pub fn in_directory(dir: impl Into<PathBuf>) -> HostBuilder {
         let dir = dir.into();
+        let store: Arc<dyn TokenStore> = Arc::new(FileStore::new(&dir));
         Self::builder()
-            .store(FileStore::new(&dir))
-            .secrets(LocalSecrets::in_directory(dir))
+            .store(Arc::clone(&store))
+            .secrets(LocalSecrets::in_directory(dir).with_store(store))
     }
 
     /// A connection of that name. Nothing is read or sent yet, and the config

@@ -60,8 +60,12 @@ pub use embedded::precompile_component;
 pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
-pub use secrets::{LocalSecrets, SealingKey, Secrets};
-pub use store::{FileStore, Lease, MemoryStore, TokenStore};
+pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
+#[cfg(feature = "redis")]
+pub use store::RedisStore;
+pub use store::{FileStore, InvalidUrl, Lease, MemoryStore, TokenStore};
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
 
 /// The README's example compiles.

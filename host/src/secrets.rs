@@ -1,14 +1,25 @@
 //! Secrets and keys that the host holds.
 
+mod key_file;
+mod keyring;
 mod local;
+mod password;
+mod sealing;
+mod transfer;
 
-use std::fmt;
+use std::io;
+use std::path::Path;
 
 use async_trait::async_trait;
+use tokio::task::spawn_blocking;
 
 pub use local::LocalSecrets;
+pub use password::MasterPassword;
+pub use sealing::KeySource;
+pub use tokenwell_core::platform::SealingKey;
+pub use transfer::Transfer;
 
-use crate::contract::SecretError;
+use crate::contract::{SecretError, StoreError};
 
 /// Holds what the component must not: the values behind references, and private
 /// keys. The texts of its errors are free of secrets.
@@ -20,11 +31,13 @@ pub trait Secrets: Send + Sync + 'static {
     /// As [`SecretError`] has them.
     async fn resolve(&self, reference: &str) -> Result<String, SecretError>;
 
-    /// The keys that seal stored records: the first seals, all open.
+    /// The keys that seal stored records: the first seals, all open. `needed` is
+    /// the identifier of the key that a stored record names; one that can be had
+    /// only by its identifier is given among the others.
     ///
     /// # Errors
     /// As [`SecretError`] has them.
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError>;
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError>;
 
     /// Signs with a key that does not leave the host. `algorithm` is a JWS
     /// algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1); the signature is
@@ -53,19 +66,32 @@ pub trait Secrets: Send + Sync + 'static {
     ) -> Result<bool, SecretError>;
 }
 
-/// A key that seals stored records (ChaCha20-Poly1305, RFC 8439).
-#[derive(Clone, PartialEq, Eq)]
-pub struct SealingKey {
-    /// A short name that says which key it is and nothing about it.
-    pub id: String,
-    /// The key.
-    pub key: [u8; 32],
+/// Runs what waits for the machine where waiting is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SecretError> + Send + 'static,
+) -> Result<T, SecretError> {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(SecretError::Unavailable(error.to_string())),
+    }
 }
 
-impl fmt::Debug for SealingKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealingKey")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+fn failed(doing: &str, path: &Path, error: &io::Error) -> SecretError {
+    let text = format!("{doing} {} failed: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::NotFound => SecretError::NotFound(text),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            SecretError::Denied(text)
+        }
+        _ => SecretError::Unavailable(text),
+    }
+}
+
+fn from_store_error(error: StoreError) -> SecretError {
+    match error {
+        StoreError::Denied(why) => SecretError::Denied(why),
+        StoreError::Unavailable(cause) | StoreError::Corrupt(cause) => {
+            SecretError::Unavailable(cause)
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line as a user runs it: a process of its own for every call.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +16,7 @@ pub struct Cli {
     program: PathBuf,
     home: TempDir,
     directory: PathBuf,
+    environment: BTreeMap<String, String>,
 }
 
 /// What one call left behind.
@@ -64,7 +66,19 @@ impl Cli {
             program,
             home,
             directory,
+            environment: BTreeMap::new(),
         }
+    }
+
+    /// Sets a variable of the environment for the calls to come.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment
+            .insert(variable.to_owned(), value.to_owned());
+    }
+
+    /// Takes a variable out of the environment again.
+    pub fn unset(&mut self, variable: &str) {
+        self.environment.remove(variable);
     }
 
     /// Where the connections are: what `--dir` names.
@@ -88,7 +102,10 @@ impl Cli {
         command
             .env("BROWSER", "false")
             .env("HOME", self.home.path())
-            .env("RUST_BACKTRACE", "0");
+            .env("RUST_BACKTRACE", "0")
+            // The keyring of whoever runs the tests is none of theirs.
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
+            .envs(&self.environment);
         command
     }
 

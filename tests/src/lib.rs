@@ -6,15 +6,27 @@
 
 mod browser;
 mod cli;
+mod keyring;
 mod oidc_provider;
 mod part;
+#[cfg(target_os = "linux")]
+mod postgres;
 mod process;
+#[cfg(target_os = "linux")]
+mod redis;
+mod relay;
 mod scripted_server;
 
 pub use browser::{Browser, LandingPage};
 pub use cli::{Cli, Outcome, Running};
+pub use keyring::SecretService;
 pub use oidc_provider::{Decision, Lifetimes, OidcProvider, RecordedRequest};
 pub use part::Part;
+#[cfg(target_os = "linux")]
+pub use postgres::PostgresServer;
+#[cfg(target_os = "linux")]
+pub use redis::RedisServer;
+pub use relay::{Moment, Relay};
 pub use scripted_server::{Answer, ReceivedRequest, ScriptedServer};
 
 use std::path::PathBuf;
@@ -23,6 +35,22 @@ use std::time::{Duration, Instant};
 /// The longest that a test waits for anything at all. It is no measure of
 /// speed: it only keeps a test that would hang from never ending.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How much the fault tests do: all of it where the build driver was told
+/// `--faults`, else what fits into every run.
+pub fn faults(full: usize, short: usize) -> usize {
+    match std::env::var("TOKENWELL_FAULTS").as_deref() {
+        Ok("full") => full,
+        _ => short,
+    }
+}
+
+/// Tells what a fault test did, past the test harness's capture.
+pub fn report(what: &str) {
+    use std::io::Write as _;
+    // Standard error may be closed; then there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "FAULTS: {what}");
+}
 
 /// The root of the workspace.
 pub fn workspace() -> PathBuf {
@@ -54,6 +82,17 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A port of the loopback interface that nobody listens on.
+///
+/// # Panics
+/// Where there is none.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// Reads a query or form as the `application/x-www-form-urlencoded` it is.

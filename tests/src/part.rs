@@ -9,6 +9,16 @@ pub enum Part {
     Node,
     /// Chromium.
     Browser,
+    /// A Secret Service: D-Bus and GNOME's keyring.
+    Keyring,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// The right to mount a file system.
+    Mount,
+    /// A clock that can be set for one process: libfaketime.
+    Faketime,
 }
 
 impl Part {
@@ -16,6 +26,11 @@ impl Part {
         match self {
             Self::Node => "node",
             Self::Browser => "browser",
+            Self::Keyring => "keyring",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Mount => "mount",
+            Self::Faketime => "faketime",
         }
     }
 

@@ -70,6 +70,11 @@ impl Process {
         }
     }
 
+    /// Ends its standard input.
+    pub(crate) fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Awaits the next line of standard output.
     ///
     /// # Panics
@@ -101,7 +106,7 @@ impl Process {
     /// # Panics
     /// Where it does not end.
     pub(crate) fn wait(mut self) -> Ended {
-        drop(self.child.stdin.take());
+        self.close_input();
         let what = format!("the end of {}", self.name);
         let status = eventually(&what, || {
             self.child.try_wait().expect("the state of a child process")
@@ -120,6 +125,16 @@ impl Process {
         }
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to it.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
     /// Ends it at once, as a crash would.
     pub(crate) fn kill(mut self) {
         self.end();
@@ -136,4 +151,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Sends a signal, by its name without `SIG`. A process that has ended gets
+/// none.
+pub(crate) fn signal(process: u32, name: &str) {
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -s {name} {process}")])
+        .stderr(Stdio::null())
+        .status();
 }

@@ -71,7 +71,119 @@ pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
         Ok(path) => parts.chromium = Some(path),
         Err(why) => parts.missing.push(no_browser(why)),
     }
+    for server in &DAEMONS {
+        if let Err(why) = daemon(ui, server) {
+            parts.missing.push(Missing {
+                part: server.part,
+                untested: server.untested,
+                why,
+            });
+        }
+    }
+    if let Err(why) = mount() {
+        parts.missing.push(Missing {
+            part: "mount",
+            untested: "a disk that is full or read-only",
+            why,
+        });
+    }
     Ok(parts)
+}
+
+/// Whether a small file system can be mounted, which takes root and a kernel
+/// that allows it. Fails with the reason why not.
+fn mount() -> Result<(), String> {
+    if !is_root() {
+        return Err("only root can mount a file system".to_owned());
+    }
+    let place = std::env::temp_dir().join(format!("tokenwell-mount-{}", std::process::id()));
+    fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&place).stdin(Stdio::null());
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let mounted = run("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+    let unmounted = !mounted || run("umount", &[]);
+    // What cannot be removed is empty and temporary.
+    let _ = fs::remove_dir(&place);
+    if mounted && unmounted {
+        Ok(())
+    } else {
+        Err("this machine lets nobody mount a file system".to_owned())
+    }
+}
+
+/// Real parts that are programs of the operating system.
+struct Daemon {
+    part: &'static str,
+    untested: &'static str,
+    programs: &'static [&'static str],
+    packages: &'static [&'static str],
+}
+
+const DAEMONS: [Daemon; 4] = [
+    Daemon {
+        part: "keyring",
+        untested: "keys and secrets in the operating system's keyring",
+        programs: &["dbus-daemon", "gnome-keyring-daemon"],
+        packages: &["dbus", "gnome-keyring"],
+    },
+    Daemon {
+        part: "postgres",
+        untested: "the store in PostgreSQL",
+        programs: &["initdb", "postgres"],
+        packages: &["postgresql"],
+    },
+    Daemon {
+        part: "redis",
+        untested: "the store in Redis",
+        programs: &["redis-server"],
+        packages: &["redis-server"],
+    },
+    Daemon {
+        part: "faketime",
+        untested: "a clock that jumps under a real process",
+        programs: &["faketime"],
+        packages: &["faketime"],
+    },
+];
+
+/// Finds a daemon's programs, or installs Debian's. Fails with the reason why
+/// they are not there. The tests start what they need themselves.
+fn daemon(ui: &Ui, daemon: &Daemon) -> Result<(), String> {
+    let is_there = || {
+        let mut programs = daemon.programs.iter();
+        programs.all(|name| program_in(name, daemon_folders()).is_some())
+    };
+    let names = daemon.programs.join(" and ");
+    if is_there() {
+        return Ok(());
+    }
+    if !apt_as_root() {
+        return Err(format!("{names} are not installed"));
+    }
+    let what = format!("Installing {} for the tests", daemon.packages.join(" and "));
+    apt_install(ui, &what, daemon.packages)
+        .map_err(|error| format!("Debian's packages cannot be installed: {error:#}"))?;
+    if is_there() {
+        Ok(())
+    } else {
+        Err(format!("Debian's packages do not have {names}"))
+    }
+}
+
+/// Where daemons are installed: the search path, and the folders that Debian
+/// keeps off it.
+fn daemon_folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    folders.extend(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    // One folder for each major version of PostgreSQL.
+    if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
+        folders.extend(versions.flatten().map(|version| version.path().join("bin")));
+    }
+    folders
 }
 
 /// The Node to use. Fails with the reason why there is none.

@@ -83,8 +83,8 @@ impl Platform for Host {
             .map_err(from_secret_error)
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError> {
-        let keys = secrets::sealing_keys().map_err(from_secret_error)?;
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError> {
+        let keys = secrets::sealing_keys(needed).map_err(from_secret_error)?;
         keys.into_iter().map(from_sealing_key).collect()
     }
 

@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::http;
 use crate::secret::SecretString;
 use crate::time::Timestamp;
+use std::fmt;
 use zeroize::Zeroize;
 
 /// The host's source of random numbers, fit for cryptography.
@@ -69,12 +70,18 @@ pub enum SecretError {
 }
 
 /// A key that seals records.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SealingKey {
     /// A name that says which key it is and nothing about it.
     pub id: String,
     /// The key.
     pub key: [u8; 32],
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SealingKey({})", self.id)
+    }
 }
 
 impl Drop for SealingKey {
@@ -132,8 +139,9 @@ pub trait Platform: Random {
     /// The value behind a reference.
     async fn resolve_secret(&self, reference: &str) -> Result<SecretString, SecretError>;
 
-    /// The sealing keys: the first seals, all open.
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError>;
+    /// The sealing keys: the first seals, all open. `needed` is the identifier
+    /// of the key that a stored record names.
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError>;
 
     /// Takes note of an event of the connection.
     fn emit(&self, connection: &str, event: &Event);

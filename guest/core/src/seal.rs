@@ -55,13 +55,49 @@ pub fn seal(
     Ok(sealed)
 }
 
+/// The identifier of the key that a sealed record is sealed under; `None` where
+/// it is not a sealed record of this version.
+pub fn key_id(sealed: &[u8]) -> Option<&str> {
+    let Parts { id, .. } = split(sealed).ok()?;
+    std::str::from_utf8(id).ok()
+}
+
 /// Opens a sealed record.
 ///
 /// # Errors
 /// Storage: of a newer version, under a key that the host does not give, or
 /// damaged.
 pub fn open(keys: &[SealingKey], store_key: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    let corrupt = |what: &str| Error::storage(StorageFailureKind::Corrupt, what);
+    let parts = split(sealed)?;
+    let Some(key) = keys.iter().find(|key| key.id.as_bytes() == parts.id) else {
+        return Err(Error::storage(
+            StorageFailureKind::WrongKey,
+            format!(
+                "the record is sealed under the key {}, which the host does not give",
+                String::from_utf8_lossy(parts.id)
+            ),
+        ));
+    };
+    let payload = Payload {
+        msg: parts.ciphertext,
+        aad: &associated_data(parts.header, store_key),
+    };
+    let plain = cipher(key)
+        .decrypt(&Nonce::from(*parts.nonce), payload)
+        .map_err(|_| corrupt("the record is damaged, or belongs to another connection"))?;
+    Ok(Zeroizing::new(plain))
+}
+
+/// A sealed record in its parts.
+struct Parts<'a> {
+    /// All that comes before the nonce.
+    header: &'a [u8],
+    id: &'a [u8],
+    nonce: &'a [u8; NONCE_LENGTH],
+    ciphertext: &'a [u8],
+}
+
+fn split(sealed: &[u8]) -> Result<Parts<'_>> {
     let rest = sealed
         .strip_prefix(MAGIC)
         .ok_or_else(|| corrupt("the record is not a sealed one"))?;
@@ -80,24 +116,16 @@ pub fn open(keys: &[SealingKey], store_key: &str, sealed: &[u8]) -> Result<Zeroi
     let (nonce, ciphertext) = rest
         .split_first_chunk::<NONCE_LENGTH>()
         .ok_or_else(truncated)?;
-    let Some(key) = keys.iter().find(|key| key.id.as_bytes() == id) else {
-        return Err(Error::storage(
-            StorageFailureKind::WrongKey,
-            format!(
-                "the record is sealed under the key {}, which the host does not give",
-                String::from_utf8_lossy(id)
-            ),
-        ));
-    };
-    let header = sealed.get(..MAGIC.len() + 2 + id.len()).unwrap_or(sealed);
-    let payload = Payload {
-        msg: ciphertext,
-        aad: &associated_data(header, store_key),
-    };
-    let plain = cipher(key)
-        .decrypt(&Nonce::from(*nonce), payload)
-        .map_err(|_| corrupt("the record is damaged, or belongs to another connection"))?;
-    Ok(Zeroizing::new(plain))
+    Ok(Parts {
+        header: sealed.get(..MAGIC.len() + 2 + id.len()).unwrap_or(sealed),
+        id,
+        nonce,
+        ciphertext,
+    })
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::storage(StorageFailureKind::Corrupt, what)
 }
 
 fn cipher(key: &SealingKey) -> ChaCha20Poly1305 {
@@ -146,6 +174,14 @@ mod tests {
     fn an_older_key_opens() {
         let sealed = seal(&Fixed, &[key("old", 1)], "k", b"x").expect("sealed");
         assert!(open(&[key("new", 2), key("old", 1)], "k", &sealed).is_ok());
+    }
+
+    #[test]
+    fn a_sealed_record_tells_which_key_it_needs() {
+        let sealed = seal(&Fixed, &[key("2026-11", 1)], "k", b"x").expect("sealed");
+        assert_eq!(key_id(&sealed), Some("2026-11"));
+        assert_eq!(key_id(&sealed[..8]), None);
+        assert_eq!(key_id(b"{}"), None);
     }
 
     #[test]

@@ -14,10 +14,9 @@ use tokenwell::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::commands::read_line;
 use super::document::{ConnectionName, Subject};
 use super::failure::Failure;
-use super::{Session, build, output};
+use super::{Session, build, input, output};
 
 /// What `authorize` can be told.
 #[derive(Args)]
@@ -195,7 +194,7 @@ pub struct CompleteArgs {
 /// can still be completed.
 pub async fn complete(session: &Session, args: CompleteArgs) -> Result<u8, Failure> {
     let text = match args.url.as_str() {
-        "-" => read_line("URL")?,
+        "-" => input::line("URL")?.trim().to_owned(),
         url => url.to_owned(),
     };
     let host = session.host()?;

@@ -5,33 +5,19 @@ use std::io::{self, BufRead, IsTerminal};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokenwell::{
-    Connection, ConnectionState, Error, FileStore, Grant, Host, Loaded, Severity, Status,
-    StorageFailure, StorageFailureKind, StoreError, Token, TokenOptions, TokenStore, ValueOrigin,
+    Connection, ConnectionState, Error, Grant, Host, Loaded, Severity, Status, StoreError, Token,
+    TokenOptions, ValueOrigin,
 };
 
 use super::document::{self, ConnectionName, Subject};
 use super::failure::Failure;
-use super::{Session, examine, output, parse};
+use super::{Session, create, examine, input, output, parse};
 
 /// What to type to obtain the first token.
 pub fn next_step(grant: &Grant, subject: &Subject) -> String {
     match grant {
         Grant::AuthorizationCode | Grant::DeviceCode => subject.command("authorize"),
         _ => subject.command("token"),
-    }
-}
-
-/// What is asked for on standard input, one line of it.
-pub fn read_line(what: &str) -> Result<String, Failure> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(|error| {
-        Failure::usage(format!("cannot read {what} from standard input: {error}"))
-    })?;
-    match line.trim() {
-        "" => Err(Failure::usage(format!(
-            "there is no {what} on standard input"
-        ))),
-        text => Ok(text.to_owned()),
     }
 }
 
@@ -348,7 +334,7 @@ pub struct TokenArgs {
 /// `token`.
 pub async fn token(session: &Session, args: TokenArgs) -> Result<u8, Failure> {
     let rejected = match args.rejected.as_deref() {
-        Some("-") => Some(read_line("token")?),
+        Some("-") => Some(input::line("token")?.trim().to_owned()),
         Some(token) => Some(token.to_owned()),
         None => None,
     };
@@ -643,14 +629,14 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         output::note("Nothing was deleted.\n");
         return Ok(0);
     }
-    let store = FileStore::new(session.directory.path());
     for profile in &profiles {
         let full_name = document::full_name(&args.name, profile.as_ref());
-        for key in [
-            format!("{full_name}.tokens"),
-            format!("{full_name}.pending"),
-        ] {
-            forget(session, &store, &key).await?;
+        forget(session, &format!("{full_name}.tokens")).await?;
+        // Those that `create --seal` made for it.
+        for field in create::SECRET_FIELDS {
+            let secret = create::sealed_name(&full_name, field);
+            let forgotten = session.secrets.forget_secret(&secret).await;
+            forgotten.map_err(Failure::of_secret)?;
         }
         let path = session.directory.file(&args.name, profile.as_ref());
         session.directory.remove(&path)?;
@@ -662,36 +648,25 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
 }
 
 /// Deletes a record, readable or not.
-async fn forget(session: &Session, store: &FileStore, key: &str) -> Result<(), Failure> {
-    let failed = |error: StoreError| {
-        let (StoreError::Unavailable(reason)
-        | StoreError::Denied(reason)
-        | StoreError::Corrupt(reason)) = error;
-        Failure::of(
-            Error::Storage(StorageFailure {
-                kind: StorageFailureKind::Unavailable,
-                message: reason,
-            }),
-            None,
-        )
-    };
+async fn forget(session: &Session, key: &str) -> Result<(), Failure> {
     loop {
-        match store.load(key, None).await {
+        match session.store.load(key, None).await {
             Ok(Loaded::Entry(entry)) => {
-                if store.delete(key, entry.version).await.map_err(failed)? {
+                let deleted = session.store.delete(key, entry.version).await;
+                if deleted.map_err(Failure::of_store)? {
                     return Ok(());
                 }
                 // Somebody else has written it meanwhile.
             }
             Ok(Loaded::Absent | Loaded::Unchanged) => return Ok(()),
             // Whatever is there instead of a record goes too.
-            Err(StoreError::Corrupt(_)) => {
-                return session
-                    .directory
-                    .remove(&session.directory.path().join(key))
-                    .map(|_| ());
+            Err(error @ StoreError::Corrupt(_)) => {
+                return match &session.files {
+                    Some(files) => session.directory.remove(&files.join(key)).map(|_| ()),
+                    None => Err(Failure::of_store(error)),
+                };
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(Failure::of_store(error)),
         }
     }
 }

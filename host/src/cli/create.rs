@@ -1,6 +1,6 @@
 //! `create`: a new config, checked before it is written.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,14 +10,14 @@ use tokenwell::Severity;
 use super::commands::next_step;
 use super::document::{self, ConnectionName, merge_patch};
 use super::failure::Failure;
-use super::{Session, examine, output};
+use super::{Session, examine, input, output};
 
 /// What `create` can be told.
 #[derive(Args)]
 #[command(after_help = "\
 What has no option of its own is set with --set, for instance --set renewal.early_seconds=60 or --set dpop=true.
 A secret need not be typed into the command: `-` asks for it (or reads a line of standard input), and a reference
-(env:NAME, file:PATH) keeps it out of the config as well.
+(env:NAME, file:PATH, keyring:NAME, sealed:NAME) keeps it out of the config as well; --seal does so by itself.
 
 With --profile, NAME.PROFILE.json is written: what the profile changes in NAME.
 
@@ -36,6 +36,9 @@ pub struct CreateArgs {
     /// Replace a config that is there; its tokens stay
     #[arg(long)]
     force: bool,
+    /// Keep the secrets sealed in the store, and only references to them in the config
+    #[arg(long)]
+    seal: bool,
 
     /// A provider of the catalogue, in place of endpoints
     #[arg(long, value_name = "ID", help_heading = "Server")]
@@ -76,7 +79,7 @@ pub struct CreateArgs {
         help_heading = "Client"
     )]
     client_secret: Option<String>,
-    /// Where the client secret is: env:NAME or file:PATH
+    /// Where the client secret is: env:NAME, file:PATH, keyring:NAME or sealed:NAME
     #[arg(long, value_name = "REF", help_heading = "Client")]
     client_secret_ref: Option<String>,
     /// client_secret_basic, client_secret_post or none
@@ -97,7 +100,7 @@ pub struct CreateArgs {
         help_heading = "Grant"
     )]
     password: Option<String>,
-    /// Where that password is: env:NAME or file:PATH
+    /// Where that password is, likewise
     #[arg(long, value_name = "REF", help_heading = "Grant")]
     password_ref: Option<String>,
     /// The refresh token to start from, for grant type refresh_token; - asks for it
@@ -108,7 +111,7 @@ pub struct CreateArgs {
         help_heading = "Grant"
     )]
     refresh_token: Option<String>,
-    /// Where that refresh token is: env:NAME or file:PATH
+    /// Where that refresh token is, likewise
     #[arg(long, value_name = "REF", help_heading = "Grant")]
     refresh_token_ref: Option<String>,
     /// The scopes to ask for, separated by spaces; may be repeated
@@ -197,6 +200,9 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
             "Nothing was written. Mend the above; `tokenwell create --help` explains the options.",
         ));
     };
+    if args.seal {
+        seal(session, subject.full_name(), &mut document).await?;
+    }
     session.directory.write(&path, &document, args.force)?;
 
     let config = connection.config();
@@ -212,14 +218,39 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
         },
         || {
             let stored = match &config.client_secret {
+                Some(tokenwell::Secret::Literal(_)) if args.seal => {
+                    "  The client secret is sealed in the store.\n"
+                }
                 Some(tokenwell::Secret::Literal(_)) => {
-                    "  The client secret is in that file, readable by you alone; --client-secret-ref would keep it out.\n"
+                    "  The client secret is in that file, readable by you alone; --seal would keep it out.\n"
                 }
                 _ => "",
             };
             format!("Created {}\n{stored}{}Next: {next}\n", path.display(), output::problems_text(&problems))
         },
     )
+}
+
+/// The fields that `--seal` takes out of a config.
+pub const SECRET_FIELDS: [&str; 3] = ["client_secret", "password", "refresh_token"];
+
+/// The name of the sealed secret that a connection's field is kept as.
+pub fn sealed_name(full_name: &str, field: &str) -> String {
+    format!("{full_name}.{field}")
+}
+
+/// Puts the secrets of a config into the store, and references in their place.
+async fn seal(session: &Session, full_name: &str, document: &mut Value) -> Result<(), Failure> {
+    for field in SECRET_FIELDS {
+        let Some(secret) = document.get(field).and_then(Value::as_str) else {
+            continue;
+        };
+        let name = sealed_name(full_name, field);
+        let sealed = session.secrets.seal_secret(&name, secret).await;
+        sealed.map_err(Failure::of_secret)?;
+        document[field] = json!({ "ref": format!("sealed:{name}") });
+    }
+    Ok(())
 }
 
 impl CreateArgs {
@@ -332,31 +363,15 @@ fn read_config(file: &PathBuf) -> Result<Value, Failure> {
     document::parse(&text, &file.display().to_string())
 }
 
-/// Asks for a secret: without echo on a terminal, else as one line of standard
-/// input.
+/// Asks for a secret, which standard input must not be taken up for.
 fn ask(what: &str, input_is_config: bool) -> Result<String, Failure> {
-    let unreadable = |error: io::Error| Failure::usage(format!("cannot read {what}: {error}"));
-    if io::stdin().is_terminal() {
-        return rpassword::prompt_password(format!("{what}: ")).map_err(unreadable);
-    }
     if input_is_config {
         return Err(Failure::usage(format!(
             "{what} and the config cannot both come from standard input"
         ))
         .mend("Name a file for one of them, or use a reference."));
     }
-    let mut line = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .map_err(unreadable)?;
-    let secret = line.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        return Err(Failure::usage(format!(
-            "there is no {what} on standard input"
-        )));
-    }
-    Ok(secret.to_owned())
+    input::secret(what)
 }
 
 #[cfg(test)]

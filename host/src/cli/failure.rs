@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use tokenwell::{Error, Problem, ServerError, StorageFailureKind, ViolationKind};
+use tokenwell::{
+    Error, Problem, SecretError, ServerError, StorageFailureKind, StoreError, ViolationKind,
+};
 
 use super::document::Subject;
 use super::output;
@@ -224,6 +226,27 @@ impl Failure {
         }
     }
 
+    /// What a store said.
+    pub fn of_store(error: StoreError) -> Self {
+        match error {
+            StoreError::Denied(why) => Self::new(Kind::Forbidden, why),
+            StoreError::Unavailable(what) | StoreError::Corrupt(what) => {
+                Self::new(Kind::Storage, what)
+            }
+        }
+    }
+
+    /// What was said of keys and sealed secrets.
+    pub fn of_secret(error: SecretError) -> Self {
+        match error {
+            SecretError::NotFound(what) | SecretError::Unavailable(what) => {
+                Self::new(Kind::Storage, what)
+            }
+            SecretError::Denied(why) => Self::new(Kind::Forbidden, why),
+            SecretError::Unsupported(what) => Self::new(Kind::Unsupported, what),
+        }
+    }
+
     /// Adds what to do about it.
     pub fn mend(mut self, mend: impl Into<String>) -> Self {
         self.mend = Some(mend.into());
@@ -369,7 +392,8 @@ fn storage_mend(kind: StorageFailureKind, name: &str) -> String {
             "Look at the directory, its permissions and its free space.".into()
         }
         StorageFailureKind::WrongKey => format!(
-            "Bring back the key they were sealed with; or remove {name}.tokens and authorize again."
+            "Give the right master password (TOKENWELL_PASSWORD, --password-file), or bring back the key they were \
+             sealed with; or `tokenwell delete {name}` and authorize again."
         ),
         StorageFailureKind::Corrupt => {
             format!("Restore {name}.tokens from a copy; or remove it and authorize again.")

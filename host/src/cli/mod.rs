@@ -6,15 +6,22 @@ mod create;
 mod demo;
 mod document;
 mod failure;
+mod input;
+mod keys;
 mod output;
 mod request;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
-use tokenwell::{Connection, Host, HostBuilder, Problem};
+use tokenwell::{
+    Connection, FileStore, Host, HostBuilder, KeySource, LocalSecrets, MasterPassword, Problem,
+    TokenStore, store,
+};
 
 use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
 use self::failure::Failure;
@@ -78,6 +85,19 @@ struct Global {
         help_heading = "Everywhere"
     )]
     overrides: Vec<Override>,
+    /// Where the tokens are: file:DIR, postgres://… or redis://… [default: in DIR]. The environment variable keeps a password off the command line
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Everywhere"
+    )]
+    store: Option<String>,
+    /// The file that the master password is in [default: TOKENWELL_PASSWORD, else asked for where it is needed]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    password_file: Option<PathBuf>,
     /// Print JSON, errors too
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -135,6 +155,14 @@ enum Command {
     /// List the known providers, or show one
     #[command(after_help = "Examples:\n  tokenwell providers\n  tokenwell providers google")]
     Providers(commands::ProvidersArgs),
+    /// Write a connection with its tokens into one sealed document
+    Export(transfer::ExportArgs),
+    /// Take up a connection that was exported elsewhere
+    Import(transfer::ImportArgs),
+    /// Put a new key or master password in place of the one that seals what is stored
+    Rekey(keys::RekeyArgs),
+    /// Keep a secret sealed in the store, for a config to refer to
+    Seal(keys::SealArgs),
     /// Delete a connection: config, profiles, tokens
     Delete(commands::DeleteArgs),
     /// Show on this machine how all of it works
@@ -219,14 +247,9 @@ fn usage_error(error: &clap::Error) -> ExitCode {
 /// The exit code of the command, where it did not fail.
 async fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
-    let session = Session {
-        arguments: directory_argument(global.dir.as_deref()),
-        directory: Directory::new(global.dir)?,
-        profile: global.profile,
-        overrides: global.overrides,
-        json: global.json,
-    };
-    match command {
+    let session = Session::new(global)?;
+    session.warn_of_unused_password().await;
+    let outcome = match command {
         Command::Create(args) => create::run(&session, *args).await,
         Command::List => commands::list(&session).await,
         Command::Show(args) => commands::show(&session, args).await,
@@ -244,6 +267,10 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::History(Name { name }) => commands::history(&session, &name).await,
         Command::CallbackUrl(Name { name }) => commands::callback_url(&session, &name).await,
         Command::Providers(args) => commands::providers(&session, args).await,
+        Command::Export(args) => transfer::export(&session, args).await,
+        Command::Import(args) => transfer::import(&session, args).await,
+        Command::Rekey(args) => keys::rekey(&session, args).await,
+        Command::Seal(args) => keys::seal(&session, args).await,
         Command::Delete(args) => commands::delete(&session, args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {
@@ -252,7 +279,10 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             output::print_bytes(&script).map(|()| 0)
         }
         Command::PrecompileComponent { out } => precompile_component(&out),
-    }
+    };
+    // The next process need not wait for what this one has done with.
+    session.store.settle().await;
+    outcome
 }
 
 /// What every command is told.
@@ -263,12 +293,83 @@ struct Session {
     profile: Option<ProfileName>,
     overrides: Vec<Override>,
     json: bool,
+    store: Arc<dyn TokenStore>,
+    /// The directory of the store, where it is one of files.
+    files: Option<PathBuf>,
+    secrets: LocalSecrets,
+    has_password: bool,
 }
 
 impl Session {
+    fn new(global: Global) -> Result<Self, Failure> {
+        let mut arguments = directory_argument(global.dir.as_deref());
+        let directory = Directory::new(global.dir)?;
+        let (store, files) = match &global.store {
+            None => {
+                let files = directory.path().to_owned();
+                (Arc::new(FileStore::new(&files)) as _, Some(files))
+            }
+            Some(url) => {
+                arguments.push_str(&store_argument(url));
+                let store = store::open(url).map_err(|error| Failure::usage(error.to_string()))?;
+                (store, store::directory_of(url).map(PathBuf::from))
+            }
+        };
+        let given = input::given_password(&input::Origin {
+            what: "master password",
+            variable: "TOKENWELL_PASSWORD",
+            option: "--password-file",
+            file: global.password_file.as_deref(),
+        })?;
+        let has_password = given.is_some();
+        let password = match given {
+            Some(given) => MasterPassword::given(given),
+            None => MasterPassword::prompt(|| input::prompt("master password")),
+        };
+        let (json, keys) = (global.json, directory.path().to_owned());
+        let secrets = LocalSecrets::in_directory(directory.path())
+            .with_store(Arc::clone(&store))
+            .with_password(password)
+            .announcing(move |source| {
+                if !json {
+                    keys::announce(source, &keys);
+                }
+            });
+        Ok(Self {
+            directory,
+            arguments,
+            profile: global.profile,
+            overrides: global.overrides,
+            json,
+            store,
+            files,
+            secrets,
+            has_password,
+        })
+    }
+
+    /// Says so where a master password was given in vain: what is stored is not
+    /// as well protected as somebody believes.
+    async fn warn_of_unused_password(&self) {
+        if !self.has_password || self.json {
+            return;
+        }
+        // Whether the store can be read at all is for the command to find out.
+        let source = self.secrets.key_source().await.ok().flatten();
+        if let Some(source) = source.filter(|source| *source != KeySource::Password) {
+            output::note(&output::dim(&format!(
+                "The master password is not used: what is stored here is sealed under a key elsewhere ({}). \
+                 `tokenwell rekey --to password` changes that.\n",
+                keys::place_name(source)
+            )));
+        }
+    }
+
     /// The host of this directory, to be completed.
     fn builder(&self) -> HostBuilder {
-        Host::in_directory(self.directory.path())
+        Host::builder()
+            .store(Arc::clone(&self.store))
+            .secrets(self.secrets.clone())
     }
 
     /// The host of this directory.
@@ -340,6 +441,17 @@ fn directory_argument(given: Option<&Path>) -> String {
             }
         }
         _ => String::new(),
+    }
+}
+
+/// The `--store` that leads to the same store again, unless the environment
+/// does, or it would show a password.
+fn store_argument(url: &str) -> String {
+    let is_set = std::env::var("TOKENWELL_STORE").is_ok_and(|set| set == url);
+    if is_set || url.contains('@') {
+        String::new()
+    } else {
+        format!("--store '{}' ", url.replace('\'', "'\\''"))
     }
 }
 

@@ -10,12 +10,16 @@ impl Host for State {
         Ok(self.services.secrets.resolve(&reference).await)
     }
 
-    async fn sealing_keys(&mut self) -> wasmtime::Result<Result<Vec<SealingKey>, SecretError>> {
-        let keys = self.services.secrets.sealing_keys().await;
+    async fn sealing_keys(
+        &mut self,
+        needed: Option<String>,
+    ) -> wasmtime::Result<Result<Vec<SealingKey>, SecretError>> {
+        let secrets = &self.services.secrets;
+        let keys = secrets.sealing_keys(needed.as_deref()).await;
         Ok(keys.map(|keys| {
-            keys.into_iter()
+            keys.iter()
                 .map(|key| SealingKey {
-                    id: key.id,
+                    id: key.id.clone(),
                     key: key.key.to_vec(),
                 })
                 .collect()

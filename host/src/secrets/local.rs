@@ -1,50 +1,229 @@
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
-use tokio::task::spawn_blocking;
+use tokenwell_core::error::{Error, StorageFailureKind};
+use tokenwell_core::seal as format;
+use zeroize::Zeroizing;
 
-use super::{SealingKey, Secrets};
-use crate::contract::SecretError;
-use crate::files::{self, Durability};
+use super::sealing::{self, Announce, KeySource, SealingKeys};
+use super::{MasterPassword, SealingKey, Secrets, blocking, failed, from_store_error, keyring};
+use crate::contract::{Loaded, SecretError, Swapped};
+use crate::store::{FileStore, MemoryStore, TokenStore};
 
-/// What a key file says it is.
-const FORMAT: &str = "tokenwell-key";
-
-/// The name of the key file.
-const KEY_FILE: &str = "tokenwell.key";
-
-/// Secrets of this machine: `env:NAME` is an environment variable, `file:PATH`
-/// a file without the line end at its close (a relative path is relative to the
-/// directory). The sealing key is in `tokenwell.key` in the directory, made of
-/// 32 random bytes when first needed, readable by its owner only.
+/// Secrets of this machine.
+///
+/// | reference | is |
+/// |---|---|
+/// | `env:NAME` | an environment variable |
+/// | `file:PATH` | a file without the line end at its close; a relative path is relative to the directory |
+/// | `keyring:NAME` | the entry `NAME` of the service `tokenwell` in the operating system's keyring |
+/// | `sealed:NAME` | kept in the token store under `NAME.secret`, sealed as tokens are |
+///
+/// The sealing key of a new store is derived from the master password where one
+/// is given; else it is made at random and kept in the operating system's
+/// keyring, or where there is none in `tokenwell.key` in the directory, readable
+/// by its owner alone. Clones share the keys.
+#[derive(Clone)]
 pub struct LocalSecrets {
     directory: Option<Arc<Path>>,
-    key: OnceCell<SealingKey>,
+    pub(super) store: Arc<dyn TokenStore>,
+    password: MasterPassword,
+    announce: Option<Announce>,
+    pub(super) keys: SealingKeys,
 }
 
 impl LocalSecrets {
-    /// Secrets whose sealing key is kept in that directory.
+    /// Secrets whose sealing key belongs to that directory, and to the
+    /// [`FileStore`] in it unless [`with_store`](Self::with_store) says
+    /// otherwise.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: Some(directory.into().into()),
-            key: OnceCell::new(),
-        }
+        let directory = directory.into();
+        let store = Arc::new(FileStore::new(&directory));
+        Self::new(
+            Some(directory.into()),
+            store,
+            MasterPassword::default(),
+            None,
+        )
     }
 
     /// Secrets whose sealing key is gone when this value is; `file:PATH` is
     /// relative to the working directory.
     pub fn in_memory() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::new(None, store, MasterPassword::default(), None)
+    }
+
+    /// With the store that the keys are for, and that sealed secrets are in: the
+    /// one that the host has.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn TokenStore>) -> Self {
+        Self::new(self.directory, store, self.password, self.announce)
+    }
+
+    /// With a master password.
+    #[must_use]
+    pub fn with_password(self, password: MasterPassword) -> Self {
+        Self::new(self.directory, self.store, password, self.announce)
+    }
+
+    /// With somebody to tell where the first key of a store is kept, when it has
+    /// been made: losing it loses what it seals.
+    #[must_use]
+    pub fn announcing(self, announce: impl Fn(KeySource) + Send + Sync + 'static) -> Self {
+        let announce: Announce = Arc::new(announce);
+        Self::new(self.directory, self.store, self.password, Some(announce))
+    }
+
+    fn new(
+        directory: Option<Arc<Path>>,
+        store: Arc<dyn TokenStore>,
+        password: MasterPassword,
+        announce: Option<Announce>,
+    ) -> Self {
         Self {
-            directory: None,
-            key: OnceCell::new(),
+            keys: SealingKeys::new(
+                directory.clone(),
+                Arc::clone(&store),
+                password.clone(),
+                announce.clone(),
+            ),
+            directory,
+            store,
+            password,
+            announce,
         }
+    }
+
+    /// Where the current sealing key is kept; `None` where the store has none
+    /// yet.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn key_source(&self) -> Result<Option<KeySource>, SecretError> {
+        self.keys.source().await
+    }
+
+    /// Makes a new key the current one, kept there: a new random one, or one of
+    /// that master password. What is sealed under earlier keys opens as before,
+    /// and is sealed anew when next written.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them; nothing is changed then.
+    pub async fn replace_key(
+        &self,
+        source: KeySource,
+        password: MasterPassword,
+    ) -> Result<(), SecretError> {
+        self.keys.replace(source, password).await
+    }
+
+    /// Keeps a secret for `sealed:NAME`, in place of one that is there.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn seal_secret(&self, name: &str, secret: &str) -> Result<(), SecretError> {
+        let key = sealed_key(name)?;
+        let keys = self.keys.get(None).await?;
+        loop {
+            let version = match self.store.load(&key, None).await {
+                Ok(Loaded::Entry(entry)) => Some(entry.version),
+                Ok(Loaded::Absent | Loaded::Unchanged) => None,
+                Err(error) => return Err(from_store_error(error)),
+            };
+            let sealed = sealing::seal(&keys, &key, secret.as_bytes())?;
+            let swapped = self.store.compare_and_swap(&key, version, sealed, None);
+            // Somebody else may have written in between.
+            if let Swapped::Stored(_) = swapped.await.map_err(from_store_error)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forgets a sealed secret, and tells whether there was one.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn forget_secret(&self, name: &str) -> Result<bool, SecretError> {
+        let key = sealed_key(name)?;
+        loop {
+            let version = match self.store.load(&key, None).await {
+                Ok(Loaded::Entry(entry)) => entry.version,
+                Ok(Loaded::Absent | Loaded::Unchanged) => return Ok(false),
+                Err(error) => return Err(from_store_error(error)),
+            };
+            let deleted = self.store.delete(&key, version).await;
+            if deleted.map_err(from_store_error)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Keeps a secret for `keyring:NAME` in the operating system's keyring, in
+    /// place of one that is there.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn keep_in_keyring(&self, name: &str, secret: &str) -> Result<(), SecretError> {
+        let (name, secret) = (name.to_owned(), Zeroizing::new(secret.to_owned()));
+        blocking(move || keyring::set(&name, secret.as_bytes())).await
+    }
+
+    /// Deletes a secret from the operating system's keyring, and tells whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn forget_in_keyring(&self, name: &str) -> Result<bool, SecretError> {
+        let name = name.to_owned();
+        blocking(move || keyring::delete(&name)).await
+    }
+
+    pub(super) async fn sealed_secret(&self, name: &str) -> Result<String, SecretError> {
+        let plain = self
+            .open_entry(&sealed_key(name)?)
+            .await?
+            .ok_or_else(|| SecretError::NotFound(format!("there is no sealed secret {name}")))?;
+        String::from_utf8(plain.to_vec())
+            .map_err(|_| SecretError::Unavailable(format!("sealed:{name} is not text")))
+    }
+
+    /// What is sealed under a store key; `None` where nothing is.
+    pub(super) async fn open_entry(
+        &self,
+        key: &str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
+        let entry = match self.store.load(key, None).await {
+            Ok(Loaded::Entry(entry)) => entry,
+            Ok(Loaded::Absent | Loaded::Unchanged) => return Ok(None),
+            Err(error) => return Err(from_store_error(error)),
+        };
+        let keys = self.keys.get(format::key_id(&entry.value)).await?;
+        match format::open(&keys, key, &entry.value) {
+            Ok(plain) => Ok(Some(plain)),
+            Err(Error::Storage(failure)) if failure.kind == StorageFailureKind::WrongKey => {
+                Err(SecretError::NotFound(failure.message))
+            }
+            Err(error) => Err(SecretError::Unavailable(format!("{key}: {error}"))),
+        }
+    }
+}
+
+/// The store key of a sealed secret.
+pub(super) fn sealed_key(name: &str) -> Result<String, SecretError> {
+    let is_name = (1..=80).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_name {
+        Ok(format!("{name}.secret"))
+    } else {
+        Err(SecretError::NotFound(
+            "a sealed secret's name has at most 80 letters, digits, `-`, `_` and `.`, and begins with a letter or digit".to_owned(),
+        ))
     }
 }
 
@@ -60,23 +239,20 @@ impl Secrets for LocalSecrets {
                 };
                 blocking(move || read_secret(&path)).await
             }
-            Some((form @ ("keyring" | "sealed"), _)) => Err(SecretError::Unsupported(format!(
-                "this host does not resolve `{form}:` references yet"
-            ))),
+            Some(("keyring", name)) => {
+                let name = name.to_owned();
+                blocking(move || from_keyring(&name)).await
+            }
+            Some(("sealed", name)) => self.sealed_secret(name).await,
             _ => Err(SecretError::Unsupported(
-                "a reference is `env:NAME` or `file:PATH`".to_owned(),
+                "a reference is `env:NAME`, `file:PATH`, `keyring:NAME` or `sealed:NAME`"
+                    .to_owned(),
             )),
         }
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError> {
-        let key = self.key.get_or_try_init(|| async {
-            match self.directory.clone() {
-                Some(directory) => blocking(move || key_in(&directory)).await,
-                None => new_key(),
-            }
-        });
-        Ok(vec![key.await?.clone()])
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError> {
+        self.keys.get(needed).await
     }
 
     async fn sign(&self, _: &str, _: &str, _: &[u8]) -> Result<Vec<u8>, SecretError> {
@@ -94,15 +270,6 @@ impl Secrets for LocalSecrets {
 
 fn no_signing() -> SecretError {
     SecretError::Unsupported("this host does not sign or verify yet".to_owned())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SecretError> + Send + 'static,
-) -> Result<T, SecretError> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(SecretError::Unavailable(error.to_string())),
-    }
 }
 
 fn environment_variable(name: &str) -> Result<String, SecretError> {
@@ -134,97 +301,10 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
     Ok(secret)
 }
 
-#[derive(Serialize, Deserialize)]
-struct KeyFile {
-    format: String,
-    id: String,
-    key: String,
-}
-
-/// The key of a directory, made if there is none.
-fn key_in(directory: &Path) -> Result<SealingKey, SecretError> {
-    let path = directory.join(KEY_FILE);
-    if let Some(key) = read_key(&path)? {
-        return Ok(key);
-    }
-    let locks = directory.join(".locks");
-    let _lock = files::create_private_directory(&locks)
-        .and_then(|()| files::lock(&locks.join(format!("{KEY_FILE}.lock"))))
-        .map_err(|error| failed("locking", &path, &error))?;
-    // Another process may have been quicker.
-    if let Some(key) = read_key(&path)? {
-        return Ok(key);
-    }
-    let key = new_key()?;
-    let file = KeyFile {
-        format: FORMAT.to_owned(),
-        id: key.id.clone(),
-        key: STANDARD.encode(key.key),
-    };
-    serde_json::to_vec(&file)
-        .map_err(io::Error::other)
-        .and_then(|mut json| {
-            json.push(b'\n');
-            files::replace(&path, &json, Durability::Durable)
-        })
-        .map_err(|error| failed("writing", &path, &error))?;
-    Ok(key)
-}
-
-fn read_key(path: &Path) -> Result<Option<SealingKey>, SecretError> {
-    let content = match fs::read(path) {
-        Ok(content) => content,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("reading", path, &error)),
-    };
-    if is_open_to_others(path).map_err(|error| failed("reading", path, &error))? {
-        return Err(SecretError::Denied(format!(
-            "{} can be read by others than its owner: `chmod 600` it",
-            path.display()
-        )));
-    }
-    let damaged =
-        || SecretError::Unavailable(format!("{} is not a whole key file", path.display()));
-    let file: KeyFile = serde_json::from_slice(&content).map_err(|_| damaged())?;
-    if file.format != FORMAT {
-        return Err(damaged());
-    }
-    let key = STANDARD.decode(file.key).map_err(|_| damaged())?;
-    Ok(Some(SealingKey {
-        id: file.id,
-        key: key.try_into().map_err(|_| damaged())?,
-    }))
-}
-
-#[cfg(unix)]
-fn is_open_to_others(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_open_to_others(_: &Path) -> io::Result<bool> {
-    Ok(false)
-}
-
-fn new_key() -> Result<SealingKey, SecretError> {
-    let (mut id, mut key) = ([0; 4], [0; 32]);
-    getrandom::fill(&mut id)
-        .and_then(|()| getrandom::fill(&mut key))
-        .map_err(|error| SecretError::Unavailable(error.to_string()))?;
-    Ok(SealingKey {
-        id: format!("{:08x}", u32::from_be_bytes(id)),
-        key,
-    })
-}
-
-fn failed(doing: &str, path: &Path, error: &io::Error) -> SecretError {
-    let text = format!("{doing} {} failed: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::NotFound => SecretError::NotFound(text),
-        io::ErrorKind::PermissionDenied => SecretError::Denied(text),
-        _ => SecretError::Unavailable(text),
-    }
+fn from_keyring(name: &str) -> Result<String, SecretError> {
+    let secret = keyring::get(name)?;
+    String::from_utf8(secret.to_vec())
+        .map_err(|_| SecretError::Unavailable(format!("keyring:{name} is not text")))
 }
 
 #[cfg(test)]
@@ -232,6 +312,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::files::{self, Durability};
 
     fn in_temporary() -> (TempDir, LocalSecrets) {
         let directory = TempDir::new().unwrap();
@@ -296,12 +377,7 @@ mod tests {
     #[tokio::test]
     async fn other_references_are_unsupported_and_not_repeated() {
         let (_directory, secrets) = in_temporary();
-        for reference in [
-            "keyring:hunter2",
-            "sealed:hunter2",
-            "vault:hunter2",
-            "hunter2",
-        ] {
+        for reference in ["vault:hunter2", "hunter2"] {
             let Err(SecretError::Unsupported(text)) = secrets.resolve(reference).await else {
                 panic!("{reference} is supported");
             };
@@ -312,9 +388,9 @@ mod tests {
     #[tokio::test]
     async fn the_key_is_the_same_for_the_next_process() {
         let (directory, secrets) = in_temporary();
-        let made = secrets.sealing_keys().await.unwrap();
+        let made = secrets.sealing_keys(None).await.unwrap();
         let read = LocalSecrets::in_directory(directory.path())
-            .sealing_keys()
+            .sealing_keys(None)
             .await;
         assert_eq!(read, Ok(made));
     }
@@ -324,8 +400,8 @@ mod tests {
         let (_one, one) = in_temporary();
         let (_other, other) = in_temporary();
         let (one, other) = (
-            one.sealing_keys().await.unwrap(),
-            other.sealing_keys().await.unwrap(),
+            one.sealing_keys(None).await.unwrap(),
+            other.sealing_keys(None).await.unwrap(),
         );
         assert_ne!(one[0].key, other[0].key);
         assert_ne!(one[0].id, other[0].id);
@@ -337,7 +413,7 @@ mod tests {
         let mut hosts = tokio::task::JoinSet::new();
         for _ in 0..16 {
             let secrets = LocalSecrets::in_directory(directory.path());
-            hosts.spawn(async move { secrets.sealing_keys().await.unwrap() });
+            hosts.spawn(async move { secrets.sealing_keys(None).await.unwrap() });
         }
         let mut keys = hosts.join_all().await;
         keys.dedup();
@@ -350,8 +426,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let (directory, secrets) = in_temporary();
-        secrets.sealing_keys().await.unwrap();
-        let path = directory.path().join(KEY_FILE);
+        secrets.sealing_keys(None).await.unwrap();
+        let path = directory.path().join("tokenwell.key");
         assert_eq!(
             fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o600
@@ -364,11 +440,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let (directory, secrets) = in_temporary();
-        secrets.sealing_keys().await.unwrap();
-        let path = directory.path().join(KEY_FILE);
+        secrets.sealing_keys(None).await.unwrap();
+        let path = directory.path().join("tokenwell.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let keys = LocalSecrets::in_directory(directory.path())
-            .sealing_keys()
+            .sealing_keys(None)
             .await;
         assert!(matches!(keys, Err(SecretError::Denied(_))), "{keys:?}");
     }
@@ -376,17 +452,263 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_key_file_is_not_replaced() {
         let (directory, secrets) = in_temporary();
-        let path = directory.path().join(KEY_FILE);
+        let path = directory.path().join("tokenwell.key");
         files::replace(&path, b"{\"format\":\"tok", Durability::Volatile).unwrap();
-        let keys = secrets.sealing_keys().await;
+        let keys = secrets.sealing_keys(None).await;
         assert!(matches!(keys, Err(SecretError::Unavailable(_))), "{keys:?}");
         assert_eq!(fs::read(&path).unwrap(), b"{\"format\":\"tok");
+    }
+
+    fn with_password(directory: &Path, password: &str) -> LocalSecrets {
+        LocalSecrets::in_directory(directory)
+            .with_password(MasterPassword::given(password.to_owned()))
+    }
+
+    /// What is in a directory, the locks left out.
+    fn files_in(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn a_new_store_is_sealed_under_the_password_that_is_given() {
+        let directory = TempDir::new().unwrap();
+        let secrets = with_password(directory.path(), "correct horse");
+        let keys = secrets.sealing_keys(None).await.unwrap();
+        assert!(keys[0].id.starts_with("argon2id$"), "{}", keys[0].id);
+        assert_eq!(secrets.key_source().await, Ok(Some(KeySource::Password)));
+        assert!(!directory.path().join("tokenwell.key").exists());
+        let again = with_password(directory.path(), "correct horse");
+        assert_eq!(again.sealing_keys(None).await, Ok(keys));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_said_and_changes_nothing() {
+        let directory = TempDir::new().unwrap();
+        let right = with_password(directory.path(), "right");
+        right.seal_secret("api", "s").await.unwrap();
+        let before = files_in(directory.path());
+        let wrong = with_password(directory.path(), "wrong");
+        let none = LocalSecrets::in_directory(directory.path());
+        for secrets in [wrong, none] {
+            let Err(SecretError::NotFound(text)) = secrets.sealing_keys(None).await else {
+                panic!("it opens");
+            };
+            assert!(text.contains("master password"), "{text}");
+            assert!(secrets.seal_secret("api", "other").await.is_err());
+            assert!(secrets.resolve("sealed:api").await.is_err());
+        }
+        assert_eq!(files_in(directory.path()), before);
+    }
+
+    #[tokio::test]
+    async fn what_is_sealed_opens_elsewhere_with_the_same_password() {
+        let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let secrets = with_password(here.path(), "one for both");
+        secrets.seal_secret("api", "s").await.unwrap();
+        // Its own store has a key already, under another salt.
+        let elsewhere = with_password(there.path(), "one for both");
+        elsewhere.sealing_keys(None).await.unwrap();
+        fs::copy(
+            here.path().join("api.secret"),
+            there.path().join("api.secret"),
+        )
+        .unwrap();
+        assert_eq!(elsewhere.resolve("sealed:api").await, Ok("s".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn hosts_that_make_a_first_key_of_a_password_at_once_end_with_one() {
+        let directory = TempDir::new().unwrap();
+        let mut hosts = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let secrets = with_password(directory.path(), "one");
+            hosts.spawn(async move { secrets.sealing_keys(None).await.unwrap()[0].clone() });
+        }
+        let mut keys = hosts.join_all().await;
+        keys.dedup();
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_host_with_another_key_file_than_the_store_has_is_told_so() {
+        let store: Arc<dyn TokenStore> = Arc::new(MemoryStore::new());
+        let (_here, one) = in_temporary();
+        let (there, other) = in_temporary();
+        let one = one.with_store(Arc::clone(&store));
+        let other = other.with_store(store);
+        let key = one.sealing_keys(None).await.unwrap()[0].id.clone();
+        for _ in 0..2 {
+            let Err(SecretError::NotFound(text)) = other.sealing_keys(None).await else {
+                panic!("it seals under a key of its own");
+            };
+            assert!(text.contains(&key), "{text}");
+        }
+        // Once it has the key file it is at home.
+        fs::copy(
+            _here.path().join("tokenwell.key"),
+            there.path().join("tokenwell.key"),
+        )
+        .unwrap();
+        assert!(other.sealing_keys(None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_without_the_entry_is_sealed_under_its_key_file() {
+        let (directory, secrets) = in_temporary();
+        let keys = secrets.sealing_keys(None).await.unwrap();
+        fs::remove_file(directory.path().join("tokenwell.keys")).unwrap();
+        let later = LocalSecrets::in_directory(directory.path());
+        assert_eq!(
+            later.sealing_keys(Some(&keys[0].id)).await,
+            Ok(keys.clone())
+        );
+        assert!(!directory.path().join("tokenwell.keys").exists());
+        assert_eq!(later.sealing_keys(None).await, Ok(keys));
+    }
+
+    #[tokio::test]
+    async fn a_replaced_key_still_opens_and_no_longer_seals() {
+        let (directory, secrets) = in_temporary();
+        let old = secrets.sealing_keys(None).await.unwrap()[0].clone();
+        secrets.seal_secret("api", "s").await.unwrap();
+        let password = MasterPassword::given("new".to_owned());
+        for (source, given) in [
+            (KeySource::KeyFile, MasterPassword::default()),
+            (KeySource::Password, password.clone()),
+            (KeySource::Password, password.clone()),
+            (KeySource::KeyFile, MasterPassword::default()),
+        ] {
+            secrets.replace_key(source, given).await.unwrap();
+            let has_file = directory.path().join("tokenwell.key").exists();
+            assert_eq!(has_file, source == KeySource::KeyFile);
+            for secrets in [
+                secrets.clone(),
+                LocalSecrets::in_directory(directory.path()).with_password(password.clone()),
+            ] {
+                assert_eq!(secrets.key_source().await, Ok(Some(source)));
+                let keys = secrets.sealing_keys(Some(&old.id)).await.unwrap();
+                assert!(keys.contains(&old));
+                assert_ne!(keys[0], old);
+                assert_eq!(secrets.resolve("sealed:api").await, Ok("s".to_owned()));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_runs_on_while_the_key_is_replaced_opens_what_is_new() {
+        let (directory, running) = in_temporary();
+        running.sealing_keys(None).await.unwrap();
+        let other = LocalSecrets::in_directory(directory.path());
+        other
+            .replace_key(KeySource::KeyFile, MasterPassword::default())
+            .await
+            .unwrap();
+        other.seal_secret("api", "s").await.unwrap();
+        assert_eq!(running.resolve("sealed:api").await, Ok("s".to_owned()));
+        assert_eq!(
+            running.sealing_keys(None).await.unwrap()[0],
+            other.sealing_keys(None).await.unwrap()[0]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_replacement_that_dies_before_it_counts_leaves_the_old_key_current() {
+        let (directory, secrets) = in_temporary();
+        let old = secrets.sealing_keys(None).await.unwrap();
+        let header = fs::read(directory.path().join("tokenwell.keys")).unwrap();
+        let password = MasterPassword::given("new".to_owned());
+        secrets
+            .replace_key(KeySource::KeyFile, password)
+            .await
+            .unwrap();
+        // As if it had died after adding the key: both are in the file, and the
+        // entry says that the old one is current.
+        let added = fs::read(directory.path().join("tokenwell.key")).unwrap();
+        let added: serde_json::Value = serde_json::from_slice(&added).unwrap();
+        let both = serde_json::json!({
+            "format": "tokenwell-key",
+            "id": old[0].id,
+            "key": base64::Engine::encode(
+                &base64::engine::general_purpose::STANDARD,
+                old[0].key,
+            ),
+            "others": [{"id": added["id"], "key": added["key"]}],
+        });
+        for (name, content) in [
+            ("tokenwell.key", both.to_string().into_bytes()),
+            ("tokenwell.keys", header),
+        ] {
+            let path = directory.path().join(name);
+            files::replace(&path, &content, Durability::Volatile).unwrap();
+        }
+        let later = LocalSecrets::in_directory(directory.path());
+        assert_eq!(later.sealing_keys(None).await, Ok(old));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_entry_is_said_and_stays() {
+        let (directory, secrets) = in_temporary();
+        secrets.sealing_keys(None).await.unwrap();
+        let path = directory.path().join("tokenwell.keys");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let before = files_in(directory.path());
+        let later = LocalSecrets::in_directory(directory.path());
+        let keys = later.sealing_keys(None).await;
+        assert!(matches!(keys, Err(SecretError::Unavailable(_))), "{keys:?}");
+        assert_eq!(files_in(directory.path()), before);
+    }
+
+    #[tokio::test]
+    async fn a_sealed_secret_is_resolved_and_not_readable_in_its_file() {
+        let (directory, secrets) = in_temporary();
+        secrets.seal_secret("shop.api", "old").await.unwrap();
+        secrets.seal_secret("shop.api", "hunter2").await.unwrap();
+        assert_eq!(
+            secrets.resolve("sealed:shop.api").await,
+            Ok("hunter2".to_owned())
+        );
+        let file = fs::read_to_string(directory.path().join("shop.api.secret")).unwrap();
+        assert!(!file.contains("hunter2"), "{file}");
+        assert_eq!(secrets.forget_secret("shop.api").await, Ok(true));
+        assert_eq!(secrets.forget_secret("shop.api").await, Ok(false));
+        let gone = secrets.resolve("sealed:shop.api").await;
+        assert!(matches!(gone, Err(SecretError::NotFound(_))), "{gone:?}");
+    }
+
+    #[tokio::test]
+    async fn a_sealed_secret_under_another_name_does_not_open() {
+        let (directory, secrets) = in_temporary();
+        secrets.seal_secret("one", "s").await.unwrap();
+        fs::copy(
+            directory.path().join("one.secret"),
+            directory.path().join("two.secret"),
+        )
+        .unwrap();
+        assert!(secrets.resolve("sealed:two").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_none_reaches_no_file() {
+        let (_directory, secrets) = in_temporary();
+        for name in ["", "../x", ".x", "a/b", "a b", &"x".repeat(81)] {
+            assert!(secrets.seal_secret(name, "s").await.is_err(), "{name}");
+            let resolved = secrets.resolve(&format!("sealed:{name}")).await;
+            assert!(resolved.is_err(), "{name}");
+        }
     }
 
     #[tokio::test]
     async fn debug_does_not_show_a_key() {
         let (_directory, secrets) = in_temporary();
-        let keys = secrets.sealing_keys().await.unwrap();
+        let keys = secrets.sealing_keys(None).await.unwrap();
         let shown = format!("{keys:?}");
         assert!(shown.contains(&keys[0].id), "{shown}");
         assert!(!shown.contains(&format!("{:?}", keys[0].key)), "{shown}");

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::turnstile::{Attempt, Turnstile, Turnstiles};
-use super::{Lease, TokenStore};
+use super::{Lease, TokenStore, check_key};
 use crate::contract::{Entry, Loaded, StoreError, Swapped};
 use crate::files::{self, Durability};
 
@@ -79,19 +79,7 @@ impl FileStore {
     }
 
     fn slot(&self, key: &str) -> Result<Slot, StoreError> {
-        let is_safe = !key.is_empty()
-            && key.len() <= 100
-            && !key.starts_with('.')
-            && key
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if !is_safe {
-            return Err(StoreError::Denied(
-                "a key has letters, digits, `.`, `_` and `-`, no leading dot, and at most 100 of \
-                 them"
-                    .to_owned(),
-            ));
-        }
+        check_key(key)?;
         Ok(Slot {
             directory: Arc::clone(&self.directory),
             key: key.to_owned(),

@@ -161,4 +161,8 @@ impl Drop for MemoryLease {
 #[cfg(test)]
 mod tests {
     crate::conformance_tests!(super::MemoryStore::new());
+    crate::shared_conformance_tests!({
+        let store = super::MemoryStore::new();
+        (store.clone(), store)
+    });
 }

@@ -6,6 +6,7 @@ mod bad_callback;
 mod bad_config;
 mod bad_response;
 mod concurrency;
+mod keys;
 mod machine;
 mod secrecy;
 mod support;

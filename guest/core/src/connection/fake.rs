@@ -190,8 +190,14 @@ pub struct World {
     pub events: RefCell<Vec<Event>>,
     /// How many of the next writes fail.
     pub failing_writes: Cell<u32>,
+    /// What it then says.
+    pub write_failure: RefCell<StoreError>,
+    /// Whether the next write is done and said to have failed.
+    pub loses_the_answer: Cell<bool>,
     /// The sealing keys.
     pub keys: RefCell<Vec<(String, u8)>>,
+    /// The key that was last said to be needed.
+    pub keys_needed: RefCell<Option<String>>,
     /// What happens just before the next write, once.
     #[allow(clippy::type_complexity, reason = "said once")]
     pub before_write: RefCell<Option<Box<dyn FnOnce()>>>,
@@ -231,7 +237,12 @@ impl World {
             received: RefCell::default(),
             events: RefCell::default(),
             failing_writes: Cell::new(0),
+            write_failure: RefCell::new(StoreError::Unavailable(
+                "no space left on device".to_owned(),
+            )),
+            loses_the_answer: Cell::default(),
             keys: RefCell::new(vec![("key".to_owned(), 7)]),
+            keys_needed: RefCell::default(),
             before_write: RefCell::default(),
         })
     }
@@ -486,9 +497,7 @@ impl Platform for FakePlatform {
         }
         if world.failing_writes.get() > 0 {
             world.failing_writes.set(world.failing_writes.get() - 1);
-            return Err(StoreError::Unavailable(
-                "no space left on device".to_owned(),
-            ));
+            return Err(world.write_failure.borrow().clone());
         }
         let latest = world.fences.borrow().get(key).copied().unwrap_or(0);
         world.saw((
@@ -507,6 +516,9 @@ impl Platform for FakePlatform {
         world.versions.set(version);
         let value = value.to_vec();
         entries.insert(key.to_owned(), Entry { version, value });
+        if world.loses_the_answer.take() {
+            return Err(StoreError::Unavailable("the connection broke".to_owned()));
+        }
         Ok(Swapped::Stored(version))
     }
 
@@ -531,7 +543,8 @@ impl Platform for FakePlatform {
         }
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>, SecretError> {
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError> {
+        self.0.keys_needed.replace(needed.map(str::to_owned));
         let keys = self.0.keys.borrow();
         let keys = keys.iter().map(|(id, byte)| SealingKey {
             id: id.clone(),

@@ -5,7 +5,7 @@
 //! loses nothing that had arrived, any number of callers cause one request, and
 //! an outage is never taken for a logout.
 
-use super::storage::{COMMIT_PAUSES, Version, Written};
+use super::storage::{COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
 use crate::dialect::Field;
@@ -242,7 +242,7 @@ impl<P: Platform> Connection<P> {
             let prepared = self.prepare(&way, &server).await?;
             let spends = prepared.spends;
             let begun = self.begin_journal(&version, spends.as_ref(), has_begun, lease);
-            let Some(begun) = begun.await? else {
+            let Some((begun, interrupted)) = begun.await? else {
                 continue;
             };
             has_begun = true;
@@ -259,7 +259,7 @@ impl<P: Platform> Connection<P> {
                 }
                 Ok((response, http)) => {
                     let new = self.renewed(&begun.record, reason, server, response, spends, &http);
-                    return self.commit(begun, new, lease).await;
+                    return self.commit(begun, interrupted, new, lease).await;
                 }
                 Err(setback) => setback,
             };
@@ -277,7 +277,10 @@ impl<P: Platform> Connection<P> {
                         refresh_is_dead = true;
                         continue;
                     }
-                    return Err(self.note_refresh_refused(&begun, error.clone()).await);
+                    // Somebody else has begun since: it may have spent the token.
+                    let is_contested = current.journal != begun.record.journal;
+                    let refused = self.note_refresh_refused(&begun, is_contested, error.clone());
+                    return Err(refused.await);
                 }
                 _ => return Err(self.note_failure(&begun, setback).await),
             }
@@ -350,15 +353,16 @@ impl<P: Platform> Connection<P> {
         })
     }
 
-    /// Stores that a request is about to be sent. `None`: somebody else wrote
-    /// meanwhile, and all has to be looked at again.
+    /// Stores that a request is about to be sent, and tells whether that is after
+    /// an interrupted renewal which had the same refresh token. `None`: somebody
+    /// else wrote meanwhile, and all has to be looked at again.
     async fn begin_journal(
         &self,
         version: &Version,
         spends: Option<&SecretString>,
         has_begun: bool,
         lease: &P::Lease,
-    ) -> Result<Option<Version>> {
+    ) -> Result<Option<(Version, bool)>> {
         let now = self.platform.now();
         let spends = spends.map(SecretString::fingerprint);
         let mut record = Record::clone(&version.record);
@@ -377,6 +381,7 @@ impl<P: Platform> Connection<P> {
         }
         // While the same refresh token is tried, the doubt about it stays.
         let in_doubt = open.is_some_and(|intent| spends.is_some() && intent.spends == spends);
+        let interrupted = in_doubt && told.is_some();
         record.journal = Some(Intent {
             at: now,
             spends,
@@ -385,7 +390,7 @@ impl<P: Platform> Connection<P> {
         match self.write(version, record, Some(lease.fence())).await? {
             Written::Stored(version) => {
                 self.tell(told.as_slice());
-                Ok(Some(version))
+                Ok(Some((version, interrupted)))
             }
             Written::Stale(_) => Ok(None),
             Written::Fenced => Err(lease_lost()),
@@ -617,6 +622,7 @@ impl<P: Platform> Connection<P> {
     async fn commit(
         &self,
         begun: Version,
+        interrupted: bool,
         new: NewCredential,
         lease: &P::Lease,
     ) -> Result<Rc<Record>> {
@@ -629,8 +635,13 @@ impl<P: Platform> Connection<P> {
             // token, or there would be another credential.
             let is_contested = record.journal != begun.record.journal;
             let mut events = new.apply_to(&mut record);
+            let now = new.credential.received_at;
             if is_contested {
-                events.extend(put_in_doubt(&mut record, new.credential.received_at));
+                events.extend(put_in_doubt(&mut record, now));
+            } else if interrupted {
+                // Whoever was interrupted may only have stalled, and may still
+                // send what this one has spent.
+                record.journal = doubt_of(&record, now);
             }
             let fence = second_lease.as_ref().unwrap_or(lease).fence();
             match self.write(&version, record, Some(fence)).await {
@@ -659,9 +670,7 @@ impl<P: Platform> Connection<P> {
                         second_lease = Some(lease);
                     }
                 }
-                Err(Error::Storage(error)) if error.kind == StorageFailureKind::Unavailable => {
-                    failure = Error::Storage(error);
-                }
+                Err(error) if may_pass(&error) => failure = error,
                 Err(error) => return Err(error),
             }
             self.platform.sleep(pause).await;
@@ -715,9 +724,14 @@ impl<P: Platform> Connection<P> {
         self.note_failure(version, setback).await
     }
 
-    async fn note_refresh_refused(&self, begun: &Version, error: ServerError) -> Error {
+    async fn note_refresh_refused(
+        &self,
+        begun: &Version,
+        is_contested: bool,
+        error: ServerError,
+    ) -> Error {
         let journal = begun.record.journal.as_ref();
-        let reason = if journal.is_some_and(|intent| intent.in_doubt) {
+        let reason = if is_contested || journal.is_some_and(|intent| intent.in_doubt) {
             "the server no longer accepts the refresh token; an earlier renewal was interrupted, so the server has probably replaced the token in an answer that never arrived, or taken its second use for theft"
         } else {
             "the server no longer accepts the refresh token"
@@ -802,12 +816,7 @@ impl<P: Platform> Connection<P> {
 /// twice: some servers take that for theft and revoke the successor too (RFC 9700
 /// section 4.14.2).
 fn put_in_doubt(record: &mut Record, now: Timestamp) -> Option<Event> {
-    let refresh_token = record.credential.as_ref()?.refresh_token.as_ref()?;
-    record.journal = Some(Intent {
-        at: now,
-        spends: Some(refresh_token.fingerprint()),
-        in_doubt: true,
-    });
+    record.journal = Some(doubt_of(record, now)?);
     let event = Event::new(
         now,
         EventKind::RenewalInterrupted,
@@ -815,6 +824,16 @@ fn put_in_doubt(record: &mut Record, now: Timestamp) -> Option<Event> {
     );
     record.remember(event.clone());
     Some(event)
+}
+
+/// The entry that says that the stored refresh token is in doubt.
+fn doubt_of(record: &Record, now: Timestamp) -> Option<Intent> {
+    let refresh_token = record.credential.as_ref()?.refresh_token.as_ref()?;
+    Some(Intent {
+        at: now,
+        spends: Some(refresh_token.fingerprint()),
+        in_doubt: true,
+    })
 }
 
 /// A credential that has just arrived, with what was odd about it.

@@ -1,10 +1,10 @@
 //! Loading, opening, changing and sealing the stored record.
 
-use super::{Connection, from_secret_error};
+use super::Connection;
 use crate::error::{Error, Result, StorageFailureKind};
 use crate::event::Event;
 use crate::json::{self, Stored};
-use crate::platform::{Entry, Loaded, Platform, SealingKey, StoreError, Swapped};
+use crate::platform::{Entry, Loaded, Platform, SealingKey, SecretError, StoreError, Swapped};
 use crate::record::Record;
 use crate::seal;
 use std::rc::Rc;
@@ -68,7 +68,7 @@ impl<P: Platform> Connection<P> {
     }
 
     async fn open_entry(&self, entry: Entry) -> Result<Version> {
-        let keys = self.sealing_keys().await?;
+        let keys = self.sealing_keys(seal::key_id(&entry.value)).await?;
         let plain = seal::open(&keys, &self.store_key, &entry.value)?;
         let record = json::parse(&plain)
             .ok()
@@ -93,7 +93,7 @@ impl<P: Platform> Connection<P> {
         fence: Option<u64>,
     ) -> Result<Written> {
         let plain = Zeroizing::new(json::text(&record.store()));
-        let keys = self.sealing_keys().await?;
+        let keys = self.sealing_keys(None).await?;
         let sealed = seal::seal(&self.platform, &keys, &self.store_key, plain.as_bytes())?;
         let swapped = self
             .platform
@@ -151,9 +151,7 @@ impl<P: Platform> Connection<P> {
         let mut pauses = COMMIT_PAUSES.iter();
         loop {
             match (self.change(change).await, pauses.next()) {
-                (Err(Error::Storage(failure)), Some(pause))
-                    if failure.kind == StorageFailureKind::Unavailable =>
-                {
+                (Err(error), Some(pause)) if may_pass(&error) => {
                     self.platform.sleep(*pause).await;
                 }
                 (outcome, _) => return outcome,
@@ -161,21 +159,19 @@ impl<P: Platform> Connection<P> {
         }
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>> {
-        self.platform
-            .sealing_keys()
-            .await
-            .map_err(|error| match from_secret_error(error) {
-                Error::NotConfigured(problems) => Error::storage(
-                    StorageFailureKind::WrongKey,
-                    problems
-                        .into_iter()
-                        .next()
-                        .map(|problem| problem.message)
-                        .unwrap_or_default(),
-                ),
-                other => other,
-            })
+    /// Without a key what is stored can neither be read nor written, whatever
+    /// the reason: a failure of the storage.
+    async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>> {
+        let keys = self.platform.sealing_keys(needed).await;
+        keys.map_err(|error| match error {
+            SecretError::NotFound(what) | SecretError::Unsupported(what) => {
+                Error::storage(StorageFailureKind::WrongKey, what)
+            }
+            SecretError::Unavailable(cause) => {
+                Error::storage(StorageFailureKind::Unavailable, cause)
+            }
+            SecretError::Denied(why) => Error::Forbidden(why),
+        })
     }
 
     /// Tells what happened, once it is stored.
@@ -194,6 +190,16 @@ impl<P: Platform> Connection<P> {
             return Ok(());
         }
         self.change(&mut |_| Ok(())).await
+    }
+}
+
+/// Whether a store that failed so may take the write a moment later. One that
+/// denies it counts too: a database is read-only while its standby takes over.
+pub(super) fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Storage(failure) => failure.kind == StorageFailureKind::Unavailable,
+        Error::Forbidden(_) => true,
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::authorization::{AuthorizationOptions, Redirect};
 use crate::error::{StorageFailureKind, Unavailability, ViolationKind};
 use crate::http::Failure;
+use crate::platform::StoreError;
 use crate::record::RenewalReason;
 use std::future::Future;
 use std::pin::Pin;
@@ -674,6 +675,34 @@ mod crashing {
     }
 
     #[test]
+    fn a_store_that_is_read_only_for_a_while_costs_no_refresh_token() {
+        // As a database is whose standby is about to take over.
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.failing_writes.set(5);
+        let denied = StoreError::Denied("read-only transaction".to_owned());
+        world.write_failure.replace(denied);
+        assert_eq!(run(flow), ok("access-2"));
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
+    fn a_write_that_is_done_and_said_to_have_failed_is_found_to_be_done() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.loses_the_answer.set(true);
+        assert_eq!(run(flow), ok("access-2"));
+        assert_eq!(world.token_requests(), 1);
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
     fn no_token_is_handed_out_that_could_not_be_stored() {
         let world = World::new();
         let connection = world.open(CLIENT_CREDENTIALS);
@@ -1166,6 +1195,15 @@ mod managing {
         };
         assert_eq!(failure.kind, StorageFailureKind::Corrupt);
         assert_eq!(*world.entries.borrow(), before);
+    }
+
+    #[test]
+    fn the_host_is_told_which_key_a_stored_record_needs() {
+        let world = World::new();
+        world.authorized();
+        assert_eq!(*world.keys_needed.borrow(), None);
+        token(&world.open(CODE)).expect("a token");
+        assert_eq!(world.keys_needed.borrow().as_deref(), Some("key"));
     }
 
     #[test]

@@ -1,0 +1,189 @@
+//! `export` and `import`: a connection with its tokens, from one place to
+//! another.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tokenwell::{MasterPassword, Transfer};
+
+use super::document::{self, ConnectionName, Subject};
+use super::failure::Failure;
+use super::input::{self, Origin};
+use super::{Session, output};
+
+/// The password of a journey.
+const WHAT: &str = "transfer password";
+const VARIABLE: &str = "TOKENWELL_TRANSFER_PASSWORD";
+const OPTION: &str = "--transfer-password-file";
+
+/// What `export` can be told.
+#[derive(Args)]
+#[command(after_help = "\
+Config, tokens and sealed secrets go into one document, sealed under a password of its own, which comes from
+TOKENWELL_TRANSFER_PASSWORD, from --transfer-password-file, or is asked for.
+
+A refresh token that is used in two places is revoked by many servers: let one of them go, with `tokenwell clear` here
+or by not importing the tokens there.
+
+Examples:
+  tokenwell export shop --output shop.export
+  tokenwell export shop | ssh server tokenwell import - --transfer-password-file journey")]
+pub struct ExportArgs {
+    /// The connection
+    name: ConnectionName,
+    /// The file to write, in place of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The file that the password of the document is in
+    #[arg(long, value_name = "FILE")]
+    transfer_password_file: Option<PathBuf>,
+}
+
+/// `export`.
+pub async fn export(session: &Session, args: ExportArgs) -> Result<u8, Failure> {
+    let subject = session.subject(&args.name);
+    let document = session.document(&args.name)?;
+    let failed = Failure::of_secret;
+    let exported = session.secrets.export(subject.full_name(), document).await;
+    let transfer = exported.map_err(failed)?;
+    let password = input::new_password(&Origin {
+        what: WHAT,
+        variable: VARIABLE,
+        option: OPTION,
+        file: args.transfer_password_file.as_deref(),
+    })?;
+    let sealed = transfer.seal(&MasterPassword::given(password)).await;
+    let mut text = sealed.map_err(failed)?;
+    text.push('\n');
+    match &args.output {
+        None => output::print(&text)?,
+        Some(path) => {
+            std::fs::write(path, &text)
+                .map_err(|error| Failure::file("cannot write", path, &error))?;
+        }
+    }
+    let tokens = if transfer.has_tokens() {
+        "with its tokens"
+    } else {
+        "without tokens, as it has none"
+    };
+    output::note(&format!("{} is exported {tokens}.\n", subject.full_name()));
+    output::note(&outside(&transfer));
+    Ok(0)
+}
+
+/// What the config takes from outside, so that it can be provided over there.
+fn outside(transfer: &Transfer) -> String {
+    match transfer.outside_references().as_slice() {
+        [] => String::new(),
+        references => format!(
+            "Its config takes from outside: {}. Provide that where it goes.\n",
+            references.join(", ")
+        ),
+    }
+}
+
+/// What `import` can be told.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  tokenwell import shop.export
+  tokenwell import shop.export --name shop2
+  tokenwell import - --transfer-password-file journey < shop.export")]
+pub struct ImportArgs {
+    /// The exported connection; - reads it from standard input
+    file: PathBuf,
+    /// Call it so here
+    #[arg(long, value_name = "NAME")]
+    name: Option<ConnectionName>,
+    /// Replace what is there under the name, config and tokens
+    #[arg(long)]
+    force: bool,
+    /// The file that the password of the document is in
+    #[arg(long, value_name = "FILE")]
+    transfer_password_file: Option<PathBuf>,
+}
+
+/// `import`.
+pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> {
+    let document = read(&args)?;
+    let password = input::password(&Origin {
+        what: WHAT,
+        variable: VARIABLE,
+        option: OPTION,
+        file: args.transfer_password_file.as_deref(),
+    })?;
+    let failed = Failure::of_secret;
+    let opened = Transfer::open(&document, &MasterPassword::given(password)).await;
+    let transfer = opened.map_err(failed)?;
+    let name = match args.name {
+        Some(name) => name,
+        // A profile's export comes as a connection of its own.
+        None => transfer.name().replace('.', "-").parse().map_err(|_| {
+            Failure::usage(format!(
+                "{} is no name here",
+                output::printable(transfer.name())
+            ))
+            .mend("Give it one with --name.")
+        })?,
+    };
+    let path = session.directory.file(&name, session.profile.as_ref());
+    if path.exists() && !args.force {
+        return Err(document::already_there(&path));
+    }
+    let subject = session.subject(&name);
+    let imported = session
+        .secrets
+        .import(&transfer, subject.full_name(), args.force);
+    if !imported.await.map_err(failed)? {
+        return Err(Failure::usage(format!(
+            "{} has tokens in the store already, or a sealed secret of the same name is another",
+            subject.full_name()
+        ))
+        .mend("Choose another name with --name, or replace what is there with --force."));
+    }
+    session
+        .directory
+        .write(&path, transfer.config(), args.force)?;
+    let next = next(&subject, &transfer);
+    session.print(
+        || {
+            json!({
+                "name": subject.full_name(),
+                "file": path.display().to_string(),
+                "tokens": transfer.has_tokens(),
+                "next": next,
+            })
+        },
+        || {
+            format!(
+                "Imported {}\n{}Next: {next}\n",
+                path.display(),
+                outside(&transfer)
+            )
+        },
+    )
+}
+
+fn next(subject: &Subject, transfer: &Transfer) -> String {
+    if transfer.has_tokens() {
+        subject.command("status")
+    } else {
+        subject.command("authorize")
+    }
+}
+
+fn read(args: &ImportArgs) -> Result<String, Failure> {
+    if args.file.as_os_str() != "-" {
+        return std::fs::read_to_string(&args.file).map_err(|error| {
+            Failure::usage(format!("cannot read {}: {error}", args.file.display()))
+        });
+    }
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(format!("cannot read standard input: {error}")))?;
+    Ok(text)
+}

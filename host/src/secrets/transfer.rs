@@ -1,0 +1,321 @@
+//! A connection on its way to another place: config, tokens and sealed secrets,
+//! under a password that is made for the journey.
+//!
+//! The document is a JSON object: `format` is `tokenwell-connection`,
+//! `format_version` 1, `name` the connection's, and `sealed`, in base64, a JSON
+//! object sealed as records are, under a key from the password, for the store
+//! key `NAME.export`. In it are `config`, `tokens` (the record's plain text;
+//! absent where the connection has none) and `secrets` (each by its name).
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokenwell_core::seal as format;
+use zeroize::Zeroizing;
+
+use super::local::{LocalSecrets, sealed_key};
+use super::password::{self, MasterPassword, Use};
+use super::{blocking, from_store_error, sealing};
+use crate::contract::{Loaded, SecretError, Swapped};
+
+/// What a document says it is.
+const FORMAT: &str = "tokenwell-connection";
+
+/// The one version of that format.
+const FORMAT_VERSION: u64 = 1;
+
+/// A connection with all that belongs to it, unsealed.
+pub struct Transfer {
+    name: String,
+    content: Content,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    config: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<Zeroizing<String>>,
+    #[serde(default)]
+    secrets: BTreeMap<String, Zeroizing<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: String,
+    format_version: u64,
+    name: String,
+    sealed: String,
+}
+
+impl Transfer {
+    /// The name that the connection had.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The config, a JSON object.
+    pub fn config(&self) -> &Value {
+        &self.content.config
+    }
+
+    /// Whether tokens are with it.
+    pub fn has_tokens(&self) -> bool {
+        self.content.tokens.is_some()
+    }
+
+    /// The references in the config that lead outside: what they name has to be
+    /// provided where the connection goes.
+    pub fn outside_references(&self) -> Vec<String> {
+        let references = references(&self.content.config).into_iter();
+        references
+            .filter(|reference| !reference.starts_with("sealed:"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The document, sealed under a password.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn seal(&self, password: &MasterPassword) -> Result<String, SecretError> {
+        let password = password.clone();
+        let key = blocking(move || password.new_key()).await?;
+        let plain = Zeroizing::new(serde_json::to_vec(&self.content).map_err(malformed)?);
+        let sealed = sealing::seal(&[key], &export_key(&self.name), &plain)?;
+        let document = Document {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            name: self.name.clone(),
+            sealed: STANDARD.encode(sealed),
+        };
+        serde_json::to_string(&document).map_err(malformed)
+    }
+
+    /// Opens a document.
+    ///
+    /// # Errors
+    /// Not found, where the password is another; unavailable, where it is no
+    /// whole document.
+    pub async fn open(document: &str, password: &MasterPassword) -> Result<Self, SecretError> {
+        let damaged =
+            || SecretError::Unavailable("this is not a whole exported connection".to_owned());
+        let document: Document = serde_json::from_str(document).map_err(|_| damaged())?;
+        if document.format != FORMAT {
+            return Err(damaged());
+        }
+        if document.format_version != FORMAT_VERSION {
+            return Err(SecretError::Unavailable(format!(
+                "the exported connection has format version {}; this version reads {FORMAT_VERSION}",
+                document.format_version
+            )));
+        }
+        let sealed = STANDARD.decode(&document.sealed).map_err(|_| damaged())?;
+        let id = format::key_id(&sealed)
+            .filter(|id| password::is_password_key(id))
+            .ok_or_else(damaged)?
+            .to_owned();
+        let password = password.clone();
+        let key = blocking(move || password.key(&id, Use::Open)).await?;
+        let plain =
+            format::open(&[key], &export_key(&document.name), &sealed).map_err(|_| damaged())?;
+        Ok(Self {
+            content: serde_json::from_slice(&plain).map_err(|_| damaged())?,
+            name: document.name,
+        })
+    }
+}
+
+impl LocalSecrets {
+    /// Takes up a connection with its tokens and the sealed secrets that its
+    /// config refers to. What is stored stays.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn export(&self, name: &str, config: Value) -> Result<Transfer, SecretError> {
+        let mut secrets = BTreeMap::new();
+        for reference in references(&config) {
+            if let Some(secret) = reference.strip_prefix("sealed:") {
+                let value = self.sealed_secret(secret).await?;
+                secrets.insert(secret.to_owned(), Zeroizing::new(value));
+            }
+        }
+        let tokens = match self.open_entry(&tokens_key(name)).await? {
+            None => None,
+            Some(plain) => {
+                let text = String::from_utf8(plain.to_vec());
+                Some(Zeroizing::new(text.map_err(|_| {
+                    SecretError::Unavailable(format!("the record of {name} is not text"))
+                })?))
+            }
+        };
+        Ok(Transfer {
+            name: name.to_owned(),
+            content: Content {
+                config,
+                tokens,
+                secrets,
+            },
+        })
+    }
+
+    /// Puts a connection's tokens and sealed secrets in place under a name,
+    /// sealed under this store's key; the config is the caller's to keep. Where
+    /// others are there already and may not be replaced, nothing is done and the
+    /// answer is `false`.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn import(
+        &self,
+        transfer: &Transfer,
+        name: &str,
+        replace: bool,
+    ) -> Result<bool, SecretError> {
+        let tokens_key = tokens_key(name);
+        let loaded = self.store.load(&tokens_key, None).await;
+        let version = match loaded.map_err(from_store_error)? {
+            Loaded::Entry(_) if !replace => return Ok(false),
+            Loaded::Entry(entry) => Some(entry.version),
+            Loaded::Absent | Loaded::Unchanged => None,
+        };
+        for (secret, value) in &transfer.content.secrets {
+            let there = self.open_entry(&sealed_key(secret)?).await?;
+            if !replace && there.is_some_and(|there| *there != value.as_bytes()) {
+                return Ok(false);
+            }
+        }
+        let keys = self.keys.get(None).await?;
+        if let Some(tokens) = &transfer.content.tokens {
+            let sealed = sealing::seal(&keys, &tokens_key, tokens.as_bytes())?;
+            let swapped = self
+                .store
+                .compare_and_swap(&tokens_key, version, sealed, None);
+            if !matches!(swapped.await.map_err(from_store_error)?, Swapped::Stored(_)) {
+                return Ok(false);
+            }
+        }
+        for (secret, value) in &transfer.content.secrets {
+            self.seal_secret(secret, value).await?;
+        }
+        Ok(true)
+    }
+}
+
+fn malformed(error: serde_json::Error) -> SecretError {
+    SecretError::Unavailable(error.to_string())
+}
+
+fn tokens_key(name: &str) -> String {
+    format!("{name}.tokens")
+}
+
+fn export_key(name: &str) -> String {
+    format!("{name}.export")
+}
+
+/// Every reference in a config.
+fn references(config: &Value) -> Vec<&str> {
+    let Value::Object(fields) = config else {
+        return Vec::new();
+    };
+    let references = fields.values().filter_map(|value| value.get("ref"));
+    references.filter_map(Value::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::TokenStore;
+
+    fn password(text: &str) -> MasterPassword {
+        MasterPassword::given(text.to_owned())
+    }
+
+    /// A connection with tokens and a sealed secret.
+    async fn with_tokens(directory: &TempDir) -> (LocalSecrets, Value) {
+        let secrets = LocalSecrets::in_directory(directory.path());
+        secrets
+            .seal_secret("shop.client_secret", "hunter2")
+            .await
+            .unwrap();
+        let keys = secrets.keys.get(None).await.unwrap();
+        let sealed = sealing::seal(&keys, "shop.tokens", br#"{"generation":7}"#).unwrap();
+        let stored = secrets
+            .store
+            .compare_and_swap("shop.tokens", None, sealed, None);
+        assert!(matches!(stored.await, Ok(Swapped::Stored(_))));
+        let config = json!({
+            "client_id": "c",
+            "client_secret": {"ref": "sealed:shop.client_secret"},
+            "signing_key": {"ref": "file:key.pem"},
+        });
+        (secrets, config)
+    }
+
+    #[tokio::test]
+    async fn what_is_exported_can_be_imported_under_another_key_and_name() {
+        let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop", config.clone()).await.unwrap();
+        assert_eq!(transfer.outside_references(), ["file:key.pem"]);
+        let document = transfer.seal(&password("journey")).await.unwrap();
+        for secret in ["hunter2", "generation", "client_id"] {
+            assert!(!document.contains(secret), "{document}");
+        }
+
+        let arrived = Transfer::open(&document, &password("journey"))
+            .await
+            .unwrap();
+        assert_eq!((arrived.name(), arrived.config()), ("shop", &config));
+        let elsewhere = LocalSecrets::in_directory(there.path());
+        assert_eq!(elsewhere.import(&arrived, "store", false).await, Ok(true));
+        let tokens = elsewhere.open_entry("store.tokens").await.unwrap().unwrap();
+        assert_eq!(tokens.as_slice(), br#"{"generation":7}"#);
+        let secret = elsewhere.sealed_secret("shop.client_secret").await;
+        assert_eq!(secret, Ok("hunter2".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_is_there_is_replaced_only_when_told_so() {
+        let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop", config).await.unwrap();
+        let elsewhere = LocalSecrets::in_directory(there.path());
+        elsewhere
+            .seal_secret("shop.client_secret", "another")
+            .await
+            .unwrap();
+        assert_eq!(elsewhere.import(&transfer, "shop", false).await, Ok(false));
+        let loaded = elsewhere.store.load("shop.tokens", None).await;
+        assert_eq!(loaded, Ok(Loaded::Absent));
+        assert_eq!(elsewhere.import(&transfer, "shop", true).await, Ok(true));
+        assert_eq!(elsewhere.import(&transfer, "shop", false).await, Ok(false));
+        let secret = elsewhere.sealed_secret("shop.client_secret").await;
+        assert_eq!(secret, Ok("hunter2".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_and_a_damaged_document_are_told_apart() {
+        let here = TempDir::new().unwrap();
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop", config).await.unwrap();
+        let document = transfer.seal(&password("right")).await.unwrap();
+        let wrong = Transfer::open(&document, &password("wrong")).await;
+        assert!(matches!(wrong, Err(SecretError::NotFound(_))));
+        let renamed = document.replace("\"shop\"", "\"bank\"");
+        let newer = document.replace("\"format_version\":1", "\"format_version\":2");
+        for damaged in [&document[..document.len() / 2], "", "{}", &renamed, &newer] {
+            let opened = Transfer::open(damaged, &password("right")).await;
+            assert!(
+                matches!(opened, Err(SecretError::Unavailable(_))),
+                "{damaged}"
+            );
+        }
+    }
+}

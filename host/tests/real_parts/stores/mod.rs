@@ -1,0 +1,6 @@
+//! The stores on real servers.
+
+mod both;
+mod certificates;
+mod postgres;
+mod redis;
