@@ -17,25 +17,16 @@ impl Guest for Component {
     type Connection = OpenConnection;
 
     fn list_providers() -> Vec<wit::ProviderSummary> {
-        let providers = provider::all().iter();
-        providers
+        provider::all()
             .map(|provider| wit::ProviderSummary {
-                id: provider.id.to_owned(),
-                name: provider.name.to_owned(),
+                name: provider.name().to_owned(),
+                id: provider.id,
             })
             .collect()
     }
 
     fn show_provider(id: String) -> Option<wit::Provider> {
-        provider::find(&id).map(|provider| wit::Provider {
-            id: provider.id.to_owned(),
-            name: provider.name.to_owned(),
-            parameters: Vec::new(),
-            defaults: Vec::new(),
-            registration_page: None,
-            documentation_page: None,
-            peculiarities: Vec::new(),
-        })
+        provider::find(&id).map(translate::provider)
     }
 
     fn parse_config(json: String) -> Result<wit::Config, Vec<wit::Problem>> {

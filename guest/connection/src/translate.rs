@@ -5,8 +5,10 @@ use tokenwell_core::authorization::AuthorizationOptions;
 use tokenwell_core::config::{self, Config, EndpointUrls, Grant, RenewalPolicy, Secret};
 use tokenwell_core::connection::{self, Status, Token, TokenOptions};
 use tokenwell_core::device_authorization::DeviceAuthorization;
+use tokenwell_core::dialect::Dialect;
 use tokenwell_core::error::{Error, ServerError, StorageFailureKind, ViolationKind};
 use tokenwell_core::event::Event;
+use tokenwell_core::provider::Provider;
 use tokenwell_core::record::RenewalReason;
 use tokenwell_core::secret::SecretString;
 
@@ -201,6 +203,28 @@ pub fn into_config(config: wit::Config) -> Config {
             max_retry_seconds: config.renewal.max_retry_seconds,
             default_lifetime_seconds: config.renewal.default_lifetime_seconds,
         },
+        dialect: Dialect::default(),
+    }
+}
+
+/// A provider of the catalogue.
+pub fn provider(provider: Provider) -> wit::Provider {
+    let parameters = provider.parameters();
+    let parameters = parameters.map(|parameter| wit::ProviderParameter {
+        name: parameter.name.to_owned(),
+        help: parameter.help.to_owned(),
+        pattern: parameter.pattern.to_owned(),
+        required: parameter.required,
+        default: parameter.default.map(str::to_owned),
+    });
+    wit::Provider {
+        name: provider.name().to_owned(),
+        parameters: parameters.collect(),
+        defaults: from_parameters(provider.defaults()),
+        registration_page: provider.registration_page().map(str::to_owned),
+        documentation_page: provider.documentation_page().map(str::to_owned),
+        peculiarities: provider.peculiarities(),
+        id: provider.id,
     }
 }
 

@@ -114,7 +114,7 @@ impl Client<'_> {
 }
 
 /// The Basic header's value (RFC 6749 section 2.3.1, RFC 7617).
-fn basic(id: &str, secret: &str, encoding: BasicEncoding) -> SecretString {
+pub(crate) fn basic(id: &str, secret: &str, encoding: BasicEncoding) -> SecretString {
     let pair = match encoding {
         BasicEncoding::FormUrlencoded => {
             let encode =

@@ -5,6 +5,7 @@
 
 use crate::base64::base64url;
 use crate::error::{Error, Result, ViolationKind};
+use crate::json::Object;
 use crate::jws::{self, Received};
 use crate::secret::SecretString;
 use crate::time::Timestamp;
@@ -25,7 +26,8 @@ pub(crate) const KEYED_WITH_SECRET: &str = "HS256";
 /// What the claims are held against.
 #[derive(Debug)]
 pub struct Expected<'a> {
-    /// The issuer that was asked, where it is known.
+    /// The issuer that was asked, where it is known; with names of claims in
+    /// braces where it differs with the user.
     pub issuer: Option<&'a str>,
     /// The client.
     pub client_id: &'a str,
@@ -111,7 +113,9 @@ pub(crate) fn check_parties(
     issuer: Option<&str>,
     client_id: &str,
 ) -> Result<()> {
-    if token.text("iss").is_none() || issuer.is_some() && token.text("iss") != issuer {
+    let is_expected =
+        |found: &str| issuer.is_none_or(|expected| is_issuer(found, expected, &token.claims));
+    if !token.text("iss").is_some_and(is_expected) {
         return Err(violation("the id_token is from another issuer"));
     }
     let audience: Vec<&str> = match token.claims.get("aud") {
@@ -131,6 +135,19 @@ pub(crate) fn check_parties(
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether an issuer is the one expected: itself, or with a claim of the id_token
+/// where its name is in braces.
+fn is_issuer(found: &str, expected: &str, claims: &Object) -> bool {
+    let Some((before, rest)) = expected.split_once('{') else {
+        return found == expected;
+    };
+    let (claim, after) = rest.split_once('}').unwrap_or((rest, ""));
+    let middle = found.strip_prefix(before);
+    let middle = middle.and_then(|middle| middle.strip_suffix(after));
+    let claim = claims.get(claim).and_then(Value::as_str);
+    middle.is_some_and(|middle| !middle.is_empty() && claim == Some(middle))
 }
 
 /// Numbers 9, 10 and 13: when.

@@ -3,8 +3,9 @@
 //! Read it in this order:
 //!
 //! 1. [`config`]: what a host says of a connection, and what is wrong with it;
-//! 2. [`provider`] and [`metadata`]: where the endpoints come from, and
-//!    [`endpoint`]: what may be one; `resource`: from a resource to its server;
+//! 2. [`provider`] and [`metadata`]: where the endpoints come from, [`dialect`]:
+//!    how a provider departs from the standard, and [`endpoint`]: what may be an
+//!    endpoint; `resource`: from a resource to its server;
 //! 3. [`authorization`]: the request that the user's browser carries, and the
 //!    redirect that comes back; [`device_authorization`]: the same for a user
 //!    whose browser is elsewhere;
@@ -23,6 +24,7 @@ pub mod client_authentication;
 pub mod config;
 pub mod connection;
 pub mod device_authorization;
+pub mod dialect;
 pub mod dpop;
 pub mod endpoint;
 pub mod error;

@@ -2,6 +2,7 @@
 //! overlaid with what the config names by hand.
 
 use crate::config::{ClientAuthentication, Config, EndpointUrls};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
 use crate::json::{self, Object, Stored, stored_fields};
@@ -73,9 +74,19 @@ impl Stored for EndpointUrls {
 }
 
 impl Server {
-    /// The server as the config alone has it.
+    /// The server as the config and its provider alone have it. An issuer named by
+    /// hand is another server, which merely speaks as the provider does.
     pub fn from_config(config: &Config) -> Self {
-        Self::default().overlaid_with(config)
+        let mut server = Self::default();
+        let dialect = &config.dialect;
+        if config.issuer.is_none() {
+            let declared = |field| dialect.get(field).map(str::to_owned);
+            server.issuer = declared(Field::ISSUER);
+            for (place, (_, url)) in server.endpoints.iter_mut().enumerate() {
+                *url = declared(Field::of_endpoint(place));
+            }
+        }
+        server.overlaid_with(config)
     }
 
     /// The server with what the config names by hand in place of what was

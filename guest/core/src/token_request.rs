@@ -4,8 +4,9 @@
 
 use crate::client_authentication::Client;
 use crate::config::{Config, Parameter};
+use crate::dialect::{self, Dialect};
 use crate::endpoint::Endpoint;
-use crate::http::{Method, Request};
+use crate::http::Request;
 use crate::secret::SecretString;
 
 /// The parameters of a request, before the client's are added.
@@ -65,16 +66,17 @@ pub fn form(config: &Config, grant: TokenGrant<'_>) -> Form {
     let mut form = vec![("grant_type", SecretString::new(grant_type))];
     form.extend(parameters);
     if asks_for_scope {
-        put_scope(&config.scope, &mut form);
+        put_scope(&config.dialect, &config.scope, &mut form);
     }
     put_target(config, asks_for_scope, &mut form);
     form
 }
 
-/// Adds the scopes asked for.
-pub(crate) fn put_scope(scope: &[String], form: &mut Form) {
+/// Adds the scopes asked for, as the server separates them.
+pub(crate) fn put_scope(dialect: &Dialect, scope: &[String], form: &mut Form) {
     if !scope.is_empty() {
-        form.push(("scope", SecretString::new(scope.join(" "))));
+        let scope = dialect.separate_scope(&scope.join(" "));
+        form.push(("scope", SecretString::new(scope)));
     }
 }
 
@@ -122,21 +124,7 @@ pub fn build(
     let hidden = form.iter().filter(|(name, _)| !SHOWN.contains(name));
     let hidden = hidden.map(|(_, value)| value).chain(&client.secret);
     let secrets = hidden.cloned().collect();
-    let mut body = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &form {
-        body.append_pair(name, value.reveal());
-    }
-    for (name, value) in further {
-        body.append_pair(name, value);
-    }
-    Request {
-        method: Method::Post,
-        url,
-        headers,
-        body: SecretString::new(body.finish()),
-        secrets,
-        timeout_millis: config.timeout_millis(),
-    }
+    dialect::write(config, client, url, headers, form, further, secrets)
 }
 
 /// Builds a token request: what the config adds to it goes along.
@@ -159,6 +147,7 @@ pub fn build_for_token(
 mod tests {
     use super::*;
     use crate::config::{BasicEncoding, ClientAuthentication};
+    use crate::http::Method;
 
     fn client() -> Client<'static> {
         Client {

@@ -6,6 +6,7 @@ use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};
 use crate::config::{Grant, Parameter, PushedAuthorization};
+use crate::dialect::{self, Field};
 use crate::error::{Error, Result, ViolationKind};
 use crate::event::{Event, EventKind};
 use crate::http;
@@ -93,8 +94,8 @@ impl<P: Platform> Connection<P> {
             let thumbprint = self.key_thumbprint().await?;
             form.push(("dpop_jkt", SecretString::new(thumbprint)));
         }
-        let mut further = self.config.authorization_parameters.clone();
-        further.extend_from_slice(&options.parameters);
+        let dialect = &self.config.dialect;
+        let mut further = authorization::further(&self.config, options);
         let pushes = match self.config.pushed_authorization {
             PushedAuthorization::Always => true,
             PushedAuthorization::Never => false,
@@ -121,7 +122,7 @@ impl<P: Platform> Connection<P> {
             ];
             further.clear();
         }
-        Ok(authorization::url(&endpoint, &form, &further))
+        Ok(authorization::url(&endpoint, dialect, &form, &further))
     }
 
     /// The request signed (RFC 9101 section 4). The user may take a while to open
@@ -180,11 +181,13 @@ impl<P: Platform> Connection<P> {
         // Taken out before anything else is done with it: of two that bring the
         // same redirect one finds nothing. What is not the answer takes nothing.
         let mut answered = None;
+        let redirect = redirect.under(&self.config.dialect);
+        let redirect = redirect.map_err(|error| self.refuse(error, now))?;
         let taken = self
             .change(&mut |record| {
                 let position = redirect.position_in(&record.pending);
                 let position = position.ok_or_else(unknown_state)?;
-                let pending = record.pending.remove(position);
+                let mut pending = record.pending.remove(position);
                 if now >= pending.expires_at {
                     return Err(state_violation(
                         "the authorization took longer than ten minutes; begin it again",
@@ -196,17 +199,19 @@ impl<P: Platform> Connection<P> {
                     ));
                 }
                 redirect.check(&pending)?;
+                redirect.choose_server(&self.config.dialect, &mut pending.server)?;
                 answered = Some(pending);
                 Ok(())
             })
             .await;
         taken.map_err(|error| self.refuse(error, now))?;
         let pending = answered.ok_or_else(unknown_state)?;
+        let kept = redirect.kept(&self.config.dialect);
         let code = match redirect.into_code() {
             Ok(code) => code,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
-        let new = match self.exchange(&code, &pending).await {
+        let new = match self.exchange(&code, &pending, &kept).await {
             Ok(new) => new,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
@@ -225,6 +230,7 @@ impl<P: Platform> Connection<P> {
         &self,
         code: &SecretString,
         pending: &authorization::PendingAuthorization,
+        kept: &[Parameter],
     ) -> Result<NewCredential> {
         let server = &pending.server;
         let grant = TokenGrant::AuthorizationCode {
@@ -232,19 +238,69 @@ impl<P: Platform> Connection<P> {
             redirect_uri: &pending.redirect_uri,
             code_verifier: pending.code_verifier.as_ref(),
         };
-        let call = Call::for_token(server, token_request::form(&self.config, grant))?;
+        let mut form = token_request::form(&self.config, grant);
+        if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_STATE) {
+            form.push(("state", pending.state.clone()));
+        }
+        let call = Call::for_token(server, form)?;
         let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
         let http = self.send(&call, request).await;
         let http = http.map_err(|failure| from_http_failure(&call.endpoint, failure))?;
-        let response = token_response::read(&http, &secrets).map_err(|failure| match failure {
+        let response = self.token_in(&http, &secrets)?;
+        let nonce = pending.nonce.as_ref();
+        let new = self.authorized(response, &http, server, nonce, &pending.scope);
+        let mut new = new.await?;
+        token_response::keep(&mut new.credential.response, kept);
+        Ok(new)
+    }
+
+    /// The token that an answer brings.
+    fn token_in(&self, http: &http::Response, secrets: &[SecretString]) -> Result<TokenResponse> {
+        let read = token_response::read(http, &self.config.dialect, secrets);
+        read.map_err(|failure| match failure {
             token_response::Failure::Refused(error) => Error::Refused(error),
             token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
             token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
-        })?;
-        let nonce = pending.nonce.as_ref();
-        self.authorized(response, &http, server, nonce, &pending.scope)
-            .await
+        })
+    }
+
+    /// Checks that there is a token where none is prolonged, and that it is bound
+    /// as it should be.
+    fn check_token(&self, response: &TokenResponse) -> Result<()> {
+        let violation = if response.access_token.is_empty() {
+            token_response::no_token()
+        } else if self.is_unbound(response) {
+            unbound()
+        } else {
+            return Ok(());
+        };
+        Err(Error::ProtocolViolation(violation))
+    }
+
+    /// Exchanges the first token for the long-lived one, where the server has such
+    /// a step.
+    async fn long_lived(
+        &self,
+        first: &SecretString,
+        server: &Server,
+    ) -> Result<Option<(TokenResponse, http::Response)>> {
+        let dialect = &self.config.dialect;
+        if !dialect.has(Field::EXCHANGE_ENDPOINT) {
+            return Ok(None);
+        }
+        let client = self.client(server).await?;
+        let exchange = dialect::exchange(&self.config, &client, first);
+        let exchange = exchange.map_err(|what| Error::Unsupported(what.to_owned()))?;
+        let Some(request) = exchange else {
+            return Ok(None);
+        };
+        let (url, secrets) = (request.url.clone(), request.secrets.clone());
+        let http = self.platform.send(request).await;
+        let http = http.map_err(|failure| from_http_failure(&url, failure))?;
+        let response = self.token_in(&http, &secrets)?;
+        self.check_token(&response)?;
+        Ok(Some((response, http)))
     }
 
     /// The credential that the user has authorized, where all that came is to be
@@ -255,18 +311,16 @@ impl<P: Platform> Connection<P> {
     /// it was to be bound to. Unavailable, where the server's keys cannot be had.
     pub(super) async fn authorized(
         &self,
-        response: TokenResponse,
+        mut response: TokenResponse,
         http: &http::Response,
         server: &Server,
         nonce: Option<&SecretString>,
         scope: &[String],
     ) -> Result<NewCredential> {
-        if self.is_unbound(&response) {
-            return Err(Error::ProtocolViolation(unbound()));
-        }
+        self.check_token(&response)?;
         let skew = token_response::clock_skew_millis(http);
         let expected = Expected {
-            issuer: server.issuer.as_deref(),
+            issuer: self.issuer_of_id_tokens(server),
             client_id: self.config.client_id.as_deref().unwrap_or_default(),
             algorithms: &server.id_token_algorithms,
             nonce,
@@ -297,6 +351,15 @@ impl<P: Platform> Connection<P> {
             }
             None => {}
         }
+        let long_lived = self.long_lived(&response.access_token, server).await?;
+        let http = match &long_lived {
+            Some((long_lived, later)) => {
+                response.replace_token(long_lived.clone());
+                later
+            }
+            None => http,
+        };
+        response.quirks.extend(self.config.dialect.request_quirks());
         let reason = RenewalReason::Authorization;
         let mut new = self.credential(response, http, reason, server.clone(), scope);
         let id_token = new.id_token.take();

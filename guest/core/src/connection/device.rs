@@ -56,7 +56,7 @@ impl<P: Platform> Connection<P> {
         // RFC 8628 section 3.1: in the body, however the client authenticates.
         let id = self.config.client_id.as_deref().unwrap_or_default();
         form.push(("client_id", SecretString::new(id)));
-        token_request::put_scope(&scope, &mut form);
+        token_request::put_scope(&self.config.dialect, &scope, &mut form);
         token_request::put_target(&self.config, true, &mut form);
         let further = &self.config.authorization_parameters;
         let call = Call::to(&server, "device_authorization_endpoint", form, further)?;
@@ -198,7 +198,7 @@ impl<P: Platform> Connection<P> {
             }
             Err(failure) => return Err(from_http_failure(&call.endpoint, failure)),
         };
-        let response = match token_response::read(&http, &secrets) {
+        let response = match token_response::read(&http, &self.config.dialect, &secrets) {
             Ok(response) => response,
             // Section 3.5. To others the last of these is an outage.
             Err(Failure::Refused(error)) => {

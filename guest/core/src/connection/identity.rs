@@ -196,7 +196,7 @@ impl<P: Platform> Connection<P> {
             let token = self.token(&options).await?;
             let record = self.load().await?.record;
             let credential = self.credential_in(&record).ok_or_else(no_credential)?;
-            let server = credential.server.clone().overlaid_with(&self.config);
+            let server = self.issuer_of(credential);
             let url = server.optional_endpoint("userinfo_endpoint")?;
             let headers = self
                 .headers_for(&token, "GET", &url.to_string(), nonce.as_deref())
@@ -260,7 +260,7 @@ impl<P: Platform> Connection<P> {
         let token = Received::parse(text.trim())
             .ok_or_else(|| violation("the userinfo is not a signed JWT"))?;
         let client_id = self.config.client_id.as_deref().unwrap_or_default();
-        id_token::check_parties(&token, server.issuer.as_deref(), client_id)?;
+        id_token::check_parties(&token, self.issuer_of_id_tokens(server), client_id)?;
         if token.algorithm() != KEYED_WITH_SECRET && !jws::is_accepted(token.algorithm()) {
             return Err(forged());
         }

@@ -197,7 +197,7 @@ impl<P: Platform> Connection<P> {
         let record = self.load().await?.record;
         let credential = self.credential_in(&record);
         let credential = credential.ok_or_else(no_credential)?;
-        let server = credential.server.clone().overlaid_with(&self.config);
+        let server = self.issuer_of(credential);
         let refresh_token = credential.refresh_token.as_ref();
         // RFC 7009 section 2.1: with the refresh token the server revokes the
         // access tokens too, if it can; so those go second.
@@ -257,7 +257,7 @@ impl<P: Platform> Connection<P> {
     }
 
     async fn introspected(&self, credential: &Credential) -> Result<Object> {
-        let server = credential.server.clone().overlaid_with(&self.config);
+        let server = self.issuer_of(credential);
         let token = &credential.access_token;
         let call = about_token(&server, "introspection_endpoint", token, "access_token")?;
         self.ask(&call).await

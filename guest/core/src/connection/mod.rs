@@ -26,6 +26,8 @@ mod fake_keys;
 #[cfg(test)]
 mod fake_server;
 #[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
 mod tests;
 
 pub use authorize::Begun;
@@ -35,11 +37,13 @@ pub use interactive::{Arrival, Arrived, Listener, Outcome, UserAgent, UserAgentE
 pub use manage::{ConnectionState, LastRenewal, Status};
 
 use crate::config::{self, Config, Grant, Problem, Secret};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, Violation, ViolationKind};
 use crate::http;
 use crate::metadata::Server;
 use crate::platform::{Platform, SecretError};
+use crate::provider;
 use crate::record::{Credential, Record};
 use crate::secret::{SecretString, hex};
 use crate::time::Timestamp;
@@ -98,9 +102,16 @@ impl<P: Platform> Connection<P> {
     /// Not configured, where the name is none: it becomes part of store keys.
     pub fn open(name: &str, config: Config, platform: P) -> Result<Self> {
         check_name(name)?;
+        let (declared, binding) = (provider::dialect(&config), binding(&config));
+        let problems = config::check_with(&config, &declared);
+        let mut config = config;
+        // Where nothing is declared the problems say why, and nothing is sent.
+        if let Ok(dialect) = declared {
+            provider::complete(&mut config, dialect);
+        }
         Ok(Self {
-            problems: config::check(&config),
-            binding: binding(&config),
+            problems,
+            binding,
             store_key: format!("{name}.tokens"),
             known: RefCell::new(None),
             dpop_nonce: RefCell::new(None),
@@ -133,7 +144,9 @@ impl<P: Platform> Connection<P> {
     /// metadata of its issuer where something is missing.
     async fn discover(&self) -> Result<Server> {
         let by_hand = Server::from_config(&self.config);
-        let Some(issuer) = &self.config.issuer else {
+        let declares_endpoints =
+            self.config.issuer.is_none() && self.config.dialect.has(Field::TOKEN_ENDPOINT);
+        let Some(issuer) = by_hand.issuer.as_ref().filter(|_| !declares_endpoints) else {
             return Ok(by_hand);
         };
         let timeout = self.config.timeout_millis();
@@ -153,6 +166,27 @@ impl<P: Platform> Connection<P> {
     fn credential_in<'a>(&self, record: &'a Record) -> Option<&'a Credential> {
         let credential = record.credential.as_ref();
         credential.filter(|credential| credential.binding == self.binding)
+    }
+
+    /// The server that issued a credential, as the config and the catalogue have
+    /// it now.
+    fn issuer_of(&self, credential: &Credential) -> Server {
+        let dialect = &self.config.dialect;
+        // The endpoints that a provider declares may have moved since; those of
+        // the region that the user chose have not.
+        if self.config.issuer.is_none()
+            && dialect.has(Field::TOKEN_ENDPOINT)
+            && !dialect.has(Field::CALLBACK_SERVER_PARAMETER)
+        {
+            return Server::from_config(&self.config);
+        }
+        credential.server.clone().overlaid_with(&self.config)
+    }
+
+    /// Whom an id_token must be from, where that is known.
+    fn issuer_of_id_tokens<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
+        let declared = || self.config.dialect.get(Field::ID_TOKEN_ISSUER);
+        server.issuer.as_deref().or_else(declared)
     }
 
     fn token_of(&self, credential: &Credential) -> Token {

@@ -10,6 +10,7 @@ use super::sending::Call;
 use super::storage::{COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
+use crate::dialect::Field;
 use crate::error::{
     Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability, Violation,
     ViolationKind,
@@ -233,6 +234,16 @@ impl<P: Platform> Connection<P> {
             };
             has_begun = true;
             let setback = match self.send_with_retries(prepared, attempts).await? {
+                // There is no earlier token that it could have prolonged.
+                Ok((response, _))
+                    if response.access_token.is_empty() && !matches!(way, Way::Refresh(_)) =>
+                {
+                    Setback {
+                        cause: FailureCause::Violation(token_response::no_token()),
+                        retry_after_millis: None,
+                        in_doubt: true,
+                    }
+                }
                 Ok((response, http)) => {
                     let new = self.renewed(&begun.record, reason, &server, response, spends, &http);
                     let committed = self.commit(begun, interrupted, &new, lease).await?;
@@ -268,7 +279,7 @@ impl<P: Platform> Connection<P> {
     /// else the one that the config names.
     async fn server_of(&self, record: &Record) -> Result<Server> {
         match self.credential_in(record) {
-            Some(credential) => Ok(credential.server.clone().overlaid_with(&self.config)),
+            Some(credential) => Ok(self.issuer_of(credential)),
             None => self.discover().await,
         }
     }
@@ -457,7 +468,8 @@ impl<P: Platform> Connection<P> {
                 }));
             }
         };
-        Ok(match token_response::read(&response, &secrets) {
+        let read = token_response::read(&response, &self.config.dialect, &secrets);
+        Ok(match read {
             Ok(token) if may_discard && self.is_unbound(&token) => Err(Setback {
                 cause: FailureCause::Violation(unbound()),
                 retry_after_millis: None,
@@ -505,14 +517,26 @@ impl<P: Platform> Connection<P> {
     ) -> NewCredential {
         let earlier = self.credential_in(record);
         let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
+        let dialect = &self.config.dialect;
+        let mut response = response;
         let is_unbound = self.is_unbound(&response);
+        if let Some(earlier) = earlier {
+            if response.access_token.is_empty() {
+                response.access_token = earlier.access_token.clone();
+            }
+            let kept = token_response::kept_in(&earlier.response, dialect);
+            token_response::keep(&mut response.raw, &kept);
+        } else {
+            response.quirks.extend(dialect.request_quirks());
+        }
         let mut new = self.credential(response, http, reason, server.clone(), granted);
         if is_unbound {
             // Thrown away, it might take the only refresh token with it.
             new.quirks.push(unbound().message);
         }
         // RFC 6749 section 6: without a new refresh token the old one stays.
-        let is_kept = new.credential.refresh_token.is_none();
+        let is_kept = new.credential.refresh_token.is_none()
+            || spent.is_some() && self.config.dialect.has(Field::KEEPS_REFRESH_TOKEN);
         if is_kept {
             new.credential.refresh_token = spent;
         }
@@ -522,6 +546,7 @@ impl<P: Platform> Connection<P> {
                 new.credential.refresh_expires_at = earlier.refresh_expires_at;
             }
             new.credential.id_token.clone_from(&earlier.id_token);
+            self.limit(&mut new.credential);
         }
         new
     }
@@ -544,32 +569,55 @@ impl<P: Platform> Connection<P> {
         let lifetime = response.lifetime_millis.or(assumed);
         let scope = response.scope.unwrap_or_else(|| asked.to_vec());
         let not_granted = asked.iter().filter(|name| !scope.contains(name));
+        let not_granted = not_granted.cloned().collect::<Vec<_>>().join(" ");
+        let mut credential = Credential {
+            access_token: response.access_token,
+            token_type: printable(&response.token_type, &[]),
+            received_at,
+            expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
+            fresh_until: lifetime.map(|lifetime| {
+                renewal::fresh_until(received_at, lifetime, policy, &self.platform)
+            }),
+            refresh_token: response.refresh_token,
+            refresh_expires_at: response
+                .refresh_lifetime_millis
+                .map(|lifetime| received_at.plus_millis(lifetime)),
+            scope,
+            response: response.raw,
+            id_token: None,
+            skew_millis: token_response::clock_skew_millis(http),
+            authorized_at: received_at,
+            reason,
+            binding: self.binding.clone(),
+            server,
+        };
+        self.limit(&mut credential);
         NewCredential {
-            not_granted: not_granted.cloned().collect::<Vec<_>>().join(" "),
-            credential: Credential {
-                access_token: response.access_token,
-                token_type: printable(&response.token_type, &[]),
-                received_at,
-                expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
-                fresh_until: lifetime.map(|lifetime| {
-                    renewal::fresh_until(received_at, lifetime, policy, &self.platform)
-                }),
-                refresh_token: response.refresh_token,
-                refresh_expires_at: response
-                    .refresh_lifetime_millis
-                    .map(|lifetime| received_at.plus_millis(lifetime)),
-                scope,
-                response: response.raw,
-                id_token: None,
-                skew_millis: token_response::clock_skew_millis(http),
-                authorized_at: received_at,
-                reason,
-                binding: self.binding.clone(),
-                server,
-            },
+            credential,
+            not_granted,
             id_token: response.id_token,
             quirks: response.quirks,
         }
+    }
+
+    /// Puts an end to the refresh token where the provider declares one that its
+    /// responses do not tell: so long after its last use, and so long after the
+    /// user authorized.
+    fn limit(&self, credential: &mut Credential) {
+        let after = |from: Timestamp, field| {
+            let seconds = self.config.dialect.number(field)?;
+            Some(from.plus_millis(u64::from(seconds) * 1000))
+        };
+        let idle = after(
+            credential.received_at,
+            Field::REFRESH_TOKEN_LIFETIME_SECONDS,
+        );
+        let total = after(
+            credential.authorized_at,
+            Field::AUTHORIZATION_LIFETIME_SECONDS,
+        );
+        let told = credential.refresh_expires_at;
+        credential.refresh_expires_at = [told.or(idle), total].into_iter().flatten().min();
     }
 
     /// Adds to the stored credential, which has just been obtained, what can be
@@ -631,7 +679,7 @@ impl<P: Platform> Connection<P> {
         let subject = credential.id_token.as_ref().and_then(subject_of);
         let skew = credential.skew_millis;
         let expected = Expected {
-            issuer: credential.server.issuer.as_deref(),
+            issuer: self.issuer_of_id_tokens(&credential.server),
             client_id: self.config.client_id.as_deref().unwrap_or_default(),
             algorithms: &credential.server.id_token_algorithms,
             nonce: None,

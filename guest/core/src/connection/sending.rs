@@ -212,7 +212,7 @@ impl<P: Platform> Connection<P> {
     }
 
     /// The client as it authenticates to that server in one request.
-    async fn client(&self, server: &Server) -> Result<Client<'_>> {
+    pub(super) async fn client(&self, server: &Server) -> Result<Client<'_>> {
         let method = client_authentication::choose(&self.config, server);
         let secret = match &self.config.client_secret {
             Some(secret) if method.needs_secret() => Some(self.reveal(secret).await?),
@@ -281,7 +281,7 @@ impl<P: Platform> Connection<P> {
                 let nonce = self.dpop_nonce.borrow().clone();
                 let subject = Subject {
                     method: dpop::name_of(request.method),
-                    url: &call.endpoint,
+                    url: &request.url,
                     access_token: None,
                     nonce: nonce.as_deref(),
                 };

@@ -205,7 +205,7 @@ mod signing {
         let url = begin(&connection).expect("begun");
         assert_eq!(
             names(&url),
-            ["response_type", "client_id", "scope", "request"]
+            ["client_id", "response_type", "scope", "request"]
         );
         let redirect = Redirect::from_form(&world.consent(&url)).expect("one");
         run(connection.complete_authorization(redirect)).expect("authorized");
