@@ -10,6 +10,7 @@ use crate::config::{BasicEncoding, Config};
 use crate::endpoint::Endpoint;
 use crate::http::{Method, Request};
 use crate::json::{self, Object};
+use crate::metadata::Server;
 use crate::provider;
 use crate::secret::SecretString;
 use crate::token_request::{Form, put_scope};
@@ -156,12 +157,15 @@ impl Dialect {
         sentences
     }
 
-    /// What departs from the standard in the requests, a sentence each.
-    pub fn request_quirks(&self) -> Vec<String> {
-        self.sentences(
-            Field::CLIENT_SECRET_BASIC_ENCODING,
-            Field::EXCHANGE_PARAMETERS,
-        )
+    /// What departs from the standard in the requests of a config, a sentence
+    /// each.
+    pub fn request_quirks(&self, config: &Config) -> Vec<String> {
+        let first = match config.signing_key {
+            Some(_) => Field::CLIENT_SECRET_ASSERTION,
+            // It makes no assertion.
+            None => Field::CLIENT_SECRET_BASIC_ENCODING,
+        };
+        self.sentences(first, Field::EXCHANGE_PARAMETERS)
     }
 
     /// What the server calls a parameter of the authorization request.
@@ -199,6 +203,21 @@ impl Dialect {
         }
         let redirect_uri = Endpoint::parse(redirect_uri?).ok()?;
         Some(redirect_uri.host().to_owned())
+    }
+
+    /// The `aud` claim of it, where it is none of the usual ones.
+    pub(crate) fn assertion_audience<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
+        match self.get(Field::ASSERTION_AUDIENCE)? {
+            "{token_endpoint}" => server.endpoints.token.as_deref(),
+            audience => Some(audience),
+        }
+    }
+
+    /// Whether the client secret is an assertion that is made of the config's key.
+    pub(crate) fn makes_secret(&self, config: &Config) -> bool {
+        self.has(Field::CLIENT_SECRET_ASSERTION)
+            && config.client_secret.is_none()
+            && config.signing_key.is_some()
     }
 
     /// The redirect URI as it goes into requests: itself, or the name by which the

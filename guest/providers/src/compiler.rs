@@ -159,6 +159,12 @@ const SOURCES: [(&str, Group); 2] = [
     ("behaviour", Group::Behaviour),
 ];
 
+/// What is known when the client's assertion is made.
+const ASSERTION_PLACEHOLDERS: [(&str, &str); 2] = [
+    ("assertion_issuer", "redirect_host"),
+    ("assertion_audience", "token_endpoint"),
+];
+
 /// What an exchange's parameters may contain beside the provider's own.
 const EXCHANGE_PLACEHOLDERS: [&str; 3] = ["client_id", "client_secret", "access_token"];
 
@@ -309,7 +315,7 @@ impl<'a> Entry<'a> {
                 let is_known = self.meet(placeholder)
                     || name == "exchange_parameters"
                         && EXCHANGE_PLACEHOLDERS.contains(&placeholder)
-                    || name == "assertion_issuer" && placeholder == "redirect_host";
+                    || ASSERTION_PLACEHOLDERS.contains(&(name, placeholder));
                 if !is_known {
                     self.refuse(
                         name,
@@ -434,7 +440,6 @@ impl<'a> Entry<'a> {
             ("exchange_endpoint", "exchange_parameters"),
             ("success_field", "success_value"),
             ("callback_server_parameter", "callback_servers"),
-            ("assertion_issuer", "assertion_audience"),
         ] {
             if self.fields.contains_key(one) != self.fields.contains_key(other) {
                 self.refuse(one, format!("goes together with {other}"));

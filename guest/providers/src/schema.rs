@@ -119,15 +119,15 @@ pub const FIELDS: &[Field] = &[
     // The client.
     field("token_endpoint_auth_method", Choice(METHODS), Behaviour)
         .sets("token_endpoint_auth_method"),
+    field("client_secret_assertion", Flag, Behaviour)
+        .says("The client secret is a JWT signed with your key."),
+    field("assertion_issuer", Text, Behaviour).says("The client's assertion has the issuer %."),
+    field("assertion_audience", Text, Behaviour).says("The client's assertion is for %."),
     field("client_secret_basic_encoding", Choice(&["raw"]), Behaviour)
         .sets("client_secret_basic_encoding")
         .says("It does not decode the credentials of a Basic header, so they go as they are."),
     field("secret_as_username", Flag, Behaviour)
         .says("The client secret is the user name of the Basic header, with no password."),
-    field("client_secret_assertion", Flag, Behaviour)
-        .says("The client secret is a JWT signed with your key."),
-    field("assertion_issuer", Text, Behaviour).says("The client's assertion has the issuer %."),
-    field("assertion_audience", Text, Behaviour).says("The client's assertion is for %."),
     // The authorization request and its answer.
     field("scope_separator", Choice(&[",", "+"]), Behaviour).says("Scopes are separated by \"%\"."),
     field(

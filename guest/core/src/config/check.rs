@@ -23,7 +23,7 @@ pub(crate) fn check_with(
     let mut problems = declared.as_ref().err().cloned().unwrap_or_default();
     let dialect = declared.as_ref().ok();
     check_endpoints(config, dialect, &mut problems);
-    check_client(config, &mut problems);
+    check_client(config, dialect, &mut problems);
     check_grant(config, &mut problems);
     check_authorization(config, &mut problems);
     check_parameters(config, &mut problems);
@@ -125,7 +125,7 @@ fn check_url(field: &str, text: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_client(config: &Config, problems: &mut Vec<Problem>) {
+fn check_client(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     let method = config.client_authentication;
     // RFC 7523 section 2.1 and RFC 8693 section 2.1 leave the client out where
     // the assertion or token says enough.
@@ -155,7 +155,18 @@ fn check_client(config: &Config, problems: &mut Vec<Problem>) {
             "remove it for a public client",
         ));
     }
-    if method.is_some_and(ClientAuthentication::needs_secret) && config.client_secret.is_none() {
+    let makes_secret = dialect.is_some_and(|dialect| dialect.makes_secret(config));
+    if makes_secret && dialect.is_some_and(|dialect| !dialect.has(Field::ASSERTION_ISSUER)) {
+        problems.push(Problem::error(
+            "parameters",
+            "lack the issuer of the client secret that is made with signing_key",
+            "add the parameter that the provider has for it, or a finished client_secret",
+        ));
+    }
+    if method.is_some_and(ClientAuthentication::needs_secret)
+        && config.client_secret.is_none()
+        && !makes_secret
+    {
         problems.push(Problem::error(
             "client_secret",
             "is missing for the client authentication chosen",

@@ -359,7 +359,9 @@ impl<P: Platform> Connection<P> {
             }
             None => http,
         };
-        response.quirks.extend(self.config.dialect.request_quirks());
+        response
+            .quirks
+            .extend(self.config.dialect.request_quirks(&self.config));
         let reason = RenewalReason::Authorization;
         let mut new = self.credential(response, http, reason, server.clone(), scope);
         let id_token = new.id_token.take();

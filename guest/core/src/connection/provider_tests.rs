@@ -21,9 +21,18 @@ struct Flow {
 
 impl Flow {
     fn open(provider: &str, further: &str) -> Self {
+        Self::of_client(provider, r#""client_secret": "s e&c""#, further)
+    }
+
+    /// One of a client that has a key and no secret.
+    fn with_key(provider: &str, further: &str) -> Self {
+        Self::of_client(provider, r#""signing_key": {"ref": "key:ec"}"#, further)
+    }
+
+    fn of_client(provider: &str, credential: &str, further: &str) -> Self {
         let world = World::new();
         let config = format!(
-            r#"{{"provider": "{provider}", "client_id": "id", "client_secret": "s e&c",
+            r#"{{"provider": "{provider}", "client_id": "id", {credential},
                 "redirect_uri": "https://app.example/cb"{further}}}"#
         );
         let connection = world.open(&config);
@@ -761,6 +770,118 @@ fn a_form_post_is_asked_for_where_that_is_declared() {
     // Known deviation 37.
     let (_, sent) = Flow::open("apple", "").begin();
     assert_eq!(sent["response_mode"], "form_post");
+}
+
+/// The parties of an assertion that the client signed: `iss`, `sub`, `aud`.
+fn parties(assertion: &str) -> [Option<String>; 3] {
+    let token = crate::jws::Received::parse(assertion).expect("a JWT");
+    assert_eq!(token.algorithm(), "ES256");
+    assert_eq!(token.header["kid"], "client-ec");
+    let key = fake_keys::public(&fake_keys::of_host("key:ec").expect("a key"));
+    let signed = token.signed.as_bytes();
+    let is_signed = fake_keys::verify(&key, "ES256", signed, &token.signature);
+    assert_eq!(is_signed, Some(true));
+    ["iss", "sub", "aud"].map(|name| token.text(name).map(str::to_owned))
+}
+
+fn texts<const N: usize>(texts: [&str; N]) -> [Option<String>; N] {
+    texts.map(|text| Some(text.to_owned()))
+}
+
+#[test]
+fn a_client_secret_is_made_with_the_key_where_that_is_declared() {
+    // Known deviation 37.
+    let flow = Flow::with_key("apple", r#", "parameters": {"team_id": "A1B2C3D4E5"}"#);
+    flow.authorize("", &[GOOD]);
+    let first = flow.sent(0);
+    let secret = first["client_secret"].as_str();
+    let expected = texts(["A1B2C3D4E5", "id", "https://appleid.apple.com"]);
+    assert_eq!(parties(secret), expected);
+    assert_eq!(first["client_id"], "id");
+    assert!(!first.contains_key("client_assertion"));
+    assert!(
+        flow.quirks()
+            .contains(&"The client secret is a JWT signed with your key.".to_owned())
+    );
+    flow.refresh(GOOD);
+    let second = flow.sent(0);
+    assert_eq!(parties(&second["client_secret"]), expected);
+    assert_ne!(second["client_secret"], secret);
+}
+
+#[test]
+fn a_finished_client_secret_goes_before_the_one_that_could_be_made() {
+    let further = r#", "signing_key": {"ref": "key:ec"}"#;
+    let flow = Flow::open("apple", further);
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.sent(0)["client_secret"], "s e&c");
+}
+
+#[test]
+fn a_client_secret_that_is_to_be_made_needs_its_issuer() {
+    let config = r#"{"provider": "apple", "client_id": "id", "signing_key": {"ref": "key:ec"},
+        "redirect_uri": "https://app.example/cb"}"#;
+    let problems = config::check(&config::parse(config).expect("it parses"));
+    let fields: Vec<_> = config::errors_in(&problems)
+        .into_iter()
+        .map(|problem| problem.field)
+        .collect();
+    assert_eq!(fields, ["parameters"]);
+}
+
+#[test]
+fn an_assertion_is_by_and_for_whom_the_provider_declares() {
+    // Known deviation 43.
+    let flow = Flow::with_key("revolut", "");
+    flow.authorize("", &[GOOD]);
+    let assertion = flow.sent(0)["client_assertion"].clone();
+    assert_eq!(
+        parties(&assertion),
+        texts(["app.example", "id", "https://revolut.com"])
+    );
+    assert!(!flow.sent(0).contains_key("client_secret"));
+}
+
+#[test]
+fn an_assertion_is_for_the_token_endpoint_where_that_is_declared() {
+    let method = r#", "token_endpoint_auth_method": "private_key_jwt""#;
+    let flow = Flow::with_key("microsoft-entra", method);
+    flow.authorize("", &[GOOD]);
+    let assertion = flow.sent(0)["client_assertion"].clone();
+    let endpoint = "https://login.microsoftonline.com/common/oauth2/v2.0/token";
+    assert_eq!(parties(&assertion), texts(["id", "id", endpoint]));
+    // There the issuer is known, and is not the audience all the same.
+    let flow = Flow::with_key("login-gov-sandbox", "");
+    flow.authorize("", &[GOOD]);
+    let assertion = flow.sent(0)["client_assertion"].clone();
+    let endpoint = "https://idp.int.identitysandbox.gov/api/openid_connect/token";
+    assert_eq!(parties(&assertion), texts(["id", "id", endpoint]));
+}
+
+#[test]
+fn nothing_is_said_of_an_assertion_where_none_is_made() {
+    let flow = Flow::open("microsoft-entra", "");
+    flow.authorize("", &[GOOD]);
+    let quirks = flow.quirks();
+    assert!(
+        quirks.iter().all(|quirk| !quirk.contains("assertion")),
+        "{quirks:?}"
+    );
+}
+
+#[test]
+fn a_proof_is_for_the_endpoint_at_which_tokens_are_refreshed() {
+    // RFC 9449 section 4.2: `htu` is the URL of the very request.
+    let flow = Flow::open(
+        "figma",
+        r#", "dpop": true, "signing_key": {"ref": "key:ec"}"#,
+    );
+    let bound = GOOD.replace("Bearer", "DPoP");
+    flow.authorize("", &[&bound]);
+    flow.refresh(&bound);
+    let proof = flow.header("dpop").expect("a proof");
+    let proof = crate::jws::Received::parse(&proof).expect("a JWT");
+    assert_eq!(proof.text("htu"), Some(flow.url(0).as_str()));
 }
 
 #[test]

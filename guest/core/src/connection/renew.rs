@@ -527,7 +527,7 @@ impl<P: Platform> Connection<P> {
             let kept = token_response::kept_in(&earlier.response, dialect);
             token_response::keep(&mut response.raw, &kept);
         } else {
-            response.quirks.extend(dialect.request_quirks());
+            response.quirks.extend(dialect.request_quirks(&self.config));
         }
         let mut new = self.credential(response, http, reason, server.clone(), granted);
         if is_unbound {

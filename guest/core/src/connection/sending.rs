@@ -214,18 +214,22 @@ impl<P: Platform> Connection<P> {
     /// The client as it authenticates to that server in one request.
     pub(super) async fn client(&self, server: &Server) -> Result<Client<'_>> {
         let method = client_authentication::choose(&self.config, server);
-        let secret = match &self.config.client_secret {
-            Some(secret) if method.needs_secret() => Some(self.reveal(secret).await?),
-            _ => None,
-        };
+        let dialect = &self.config.dialect;
         let id = self.config.client_id.as_deref();
         let claims = || {
             let id = id.unwrap_or_default();
-            self.assertion_claims(
-                id,
-                Some(id),
-                client_authentication::assertion_audience(server),
-            )
+            let issuer = dialect.assertion_issuer(self.config.redirect_uri.as_deref());
+            let audience = dialect.assertion_audience(server);
+            let audience =
+                audience.unwrap_or_else(|| client_authentication::assertion_audience(server));
+            self.assertion_claims(issuer.as_deref().unwrap_or(id), Some(id), audience)
+        };
+        let secret = match &self.config.client_secret {
+            Some(secret) if method.needs_secret() => Some(self.reveal(secret).await?),
+            None if method.needs_secret() && dialect.makes_secret(&self.config) => {
+                Some(self.sign(typed("JWT"), claims(), &[]).await?)
+            }
+            _ => None,
         };
         let assertion = match (method, &secret) {
             (ClientAuthentication::ClientSecretJwt, Some(secret)) => {

@@ -273,7 +273,7 @@ pub fn dialect(config: &Config) -> Result<Dialect, Vec<Problem>> {
 /// defaults of the fields that the config leaves open. What the config says goes
 /// before.
 pub fn complete(config: &mut Config, dialect: Dialect) {
-    let has_secret = config.client_secret.is_some();
+    let has_secret = config.client_secret.is_some() || dialect.makes_secret(config);
     let mut filled = Vec::new();
     let method = dialect.get(Field::TOKEN_ENDPOINT_AUTH_METHOD);
     let method = method.and_then(|name| config::named(ClientAuthentication::NAMES, name));
