@@ -30,6 +30,7 @@ impl Guest for Component {
 /// The host's user agent.
 struct Host;
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl UserAgent for Host {
     type Listener = user_agent::Listener;
 
@@ -55,6 +56,7 @@ impl UserAgent for Host {
     }
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl Listener for user_agent::Listener {
     type Arrival = user_agent::Arrival;
 
@@ -67,6 +69,7 @@ impl Listener for user_agent::Listener {
     }
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl Arrival for user_agent::Arrival {
     fn arrived(&self) -> Arrived {
         translate::into_redirect(self.redirect())

@@ -28,6 +28,7 @@ impl Lease for token_store::Lease {
     }
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl Platform for Host {
     type Lease = token_store::Lease;
 

@@ -102,6 +102,7 @@ pub trait Lease {
     async_fn_in_trait,
     reason = "every user is in this workspace and single-threaded"
 )]
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub trait Platform: Random {
     /// The store's lease.
     type Lease: Lease;

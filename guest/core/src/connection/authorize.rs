@@ -33,6 +33,7 @@ pub struct Begun {
     pub expires_at: Timestamp,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Begins an authorization: the URL is for the user's browser, the rest is
     /// stored.

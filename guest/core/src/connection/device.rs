@@ -34,6 +34,7 @@ enum Undecided {
     Unreachable,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Begins a device authorization: what the user is shown. One that was under
     /// way is given up.

@@ -22,6 +22,7 @@ const TIMEOUT_MILLIS: u64 = DEFAULT_TIMEOUT_SECONDS as u64 * 1000;
 ///
 /// # Errors
 /// Unavailable; `None`, where there is none.
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 async fn first_of(
     platform: &impl Platform,
     places: Vec<Endpoint>,
@@ -50,6 +51,7 @@ async fn first_of(
 /// # Errors
 /// Not authorized, where the issuer is no URL; unavailable or a violation, where
 /// the metadata cannot be had or believed.
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub(super) async fn discover(
     platform: &impl Platform,
     issuer: &str,
@@ -74,6 +76,7 @@ pub(super) async fn discover(
 /// # Errors
 /// Not authorized, where the URL cannot be called; unavailable or a violation,
 /// where the metadata cannot be had or believed.
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub async fn discover_resource(platform: &impl Platform, url: &str) -> Result<String> {
     let url = endpoint("the resource", url)?;
     let response = platform.send(get(url.clone(), TIMEOUT_MILLIS)).await;
@@ -110,6 +113,7 @@ pub async fn discover_resource(platform: &impl Platform, url: &str) -> Result<St
 /// Unsupported, where the server has no registration endpoint; refused, with its
 /// reason; not configured, where the metadata is no JSON object; else as for the
 /// issuer's metadata.
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub async fn register_client(
     platform: &impl Platform,
     issuer: &str,

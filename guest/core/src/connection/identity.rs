@@ -39,6 +39,7 @@ pub(super) struct Keys {
     read_at: Timestamp,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Checks all of an id_token.
     ///

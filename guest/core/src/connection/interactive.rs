@@ -52,6 +52,7 @@ impl Arrived {
 
 /// A redirect that has arrived; the user's browser waits.
 #[allow(async_fn_in_trait, reason = "as for the platform")]
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub trait Arrival {
     /// What came.
     fn arrived(&self) -> Arrived;
@@ -62,6 +63,7 @@ pub trait Arrival {
 
 /// A listener for redirects, closed when dropped.
 #[allow(async_fn_in_trait, reason = "as for the platform")]
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub trait Listener {
     /// A redirect that has arrived.
     type Arrival: Arrival;
@@ -78,6 +80,7 @@ pub trait Listener {
 
 /// The user's browser, and the listener it is sent back to.
 #[allow(async_fn_in_trait, reason = "as for the platform")]
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub trait UserAgent {
     /// Its listener.
     type Listener: Listener;
@@ -104,6 +107,7 @@ pub trait UserAgent {
     ) -> std::result::Result<(), UserAgentError>;
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Authorizes the connection: opens the listener just before the browser,
     /// awaits the redirect, obtains the token, and tells the user how it went. A

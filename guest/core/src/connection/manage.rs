@@ -61,6 +61,7 @@ pub struct Status {
     pub warnings: Vec<Problem>,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Where the connection stands. Sends nothing.
     ///

@@ -95,6 +95,7 @@ pub struct Connection<P> {
     keys: RefCell<Option<Keys>>,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// Opens a connection; neither the store nor the network is touched.
     ///

@@ -58,6 +58,7 @@ struct Setback {
     in_doubt: bool,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// A token that has not expired, renewed first where needed.
     ///

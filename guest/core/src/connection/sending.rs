@@ -61,6 +61,7 @@ impl<'a> Call<'a> {
     }
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// The time by the server's clock, as far as its skew is known.
     pub(super) fn server_now(&self) -> Timestamp {

@@ -45,6 +45,7 @@ pub(super) enum Written {
     Fenced,
 }
 
+#[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
     /// The record as it is stored now.
     pub(super) async fn load(&self) -> Result<Version> {
