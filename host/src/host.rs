@@ -11,7 +11,7 @@ use crate::contract::{Config, Provider, ProviderSummary};
 use crate::engine::{Runtime, State};
 use crate::error::{BuildError, Error};
 use crate::events::EventSink;
-use crate::http_client::HttpClient;
+use crate::http_client::{HttpClient, HttpClients};
 use crate::imports::Services;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
@@ -110,14 +110,23 @@ impl Host {
             .await?)
     }
 
-    /// A fresh instance of the component.
-    pub(crate) async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
-        let services = Arc::clone(&self.inner.services);
-        Ok(self.inner.runtime.instantiate(services).await?)
+    /// A fresh instance of the component, for what concerns no connection.
+    async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
+        self.instantiate_with(self.services().http.anonymous())
+            .await
     }
 
-    pub(crate) fn http(&self) -> &HttpClient {
-        &self.inner.services.http
+    /// A fresh instance of the component that sends through that client.
+    pub(crate) async fn instantiate_with(
+        &self,
+        http: Arc<HttpClient>,
+    ) -> Result<(InteractiveConnection, Store<State>), Error> {
+        let services = Arc::clone(&self.inner.services);
+        Ok(self.inner.runtime.instantiate(services, http).await?)
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.inner.services
     }
 }
 
@@ -185,7 +194,7 @@ impl HostBuilder {
             secrets,
             events: self.events,
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
-            http: Arc::new(HttpClient::new()),
+            http: HttpClients::new(),
         };
         Ok(Host {
             inner: Arc::new(Inner {

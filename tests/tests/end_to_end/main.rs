@@ -9,4 +9,5 @@ mod concurrency;
 mod keys;
 mod machine;
 mod secrecy;
+mod stores;
 mod support;
