@@ -270,7 +270,9 @@ impl Connection {
 
     /// Sends one request with the token, over the host's pooled client, and
     /// once more with a renewed token where the answer is a 401 that says
-    /// `invalid_token` (RFC 6750 section 3.1). Redirects are not followed. The
+    /// `invalid_token` (RFC 6750 section 3.1), and once more with the nonce that a
+    /// resource server demands in DPoP proofs (RFC 9449 section 9). Redirects are
+    /// not followed. The
     /// config's `timeout` holds for connecting, for the response to begin, and
     /// between its parts.
     ///
@@ -280,29 +282,38 @@ impl Connection {
     /// [`Error::Unsupported`] for a response of more than 64 MiB; otherwise as
     /// [`Connection::token`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let (first, token) = self.authorized(&request, TokenOptions::default()).await?;
-        let response = self.exchange(first).await?;
-        if !says_invalid_token(&response) {
-            return Ok(response);
+        let (mut options, mut nonce) = (TokenOptions::default(), None);
+        loop {
+            let (authorized, token) = self.authorized(&request, &options, &nonce).await?;
+            let response = self.exchange(authorized).await?;
+            if let Some(demanded) = demanded_nonce(&response)
+                && nonce.is_none()
+            {
+                nonce = Some(demanded);
+            } else if says_invalid_token(&response) && options.rejected.is_none() {
+                options.rejected = Some(token);
+            } else {
+                return Ok(response);
+            }
         }
-        let renewed = TokenOptions {
-            rejected: Some(token),
-            ..TokenOptions::default()
-        };
-        let (second, _) = self.authorized(&request, renewed).await?;
-        self.exchange(second).await
     }
 
     /// The request with the token, and the token.
     async fn authorized(
         &self,
         request: &Request<Bytes>,
-        options: TokenOptions,
+        options: &TokenOptions,
+        nonce: &Option<String>,
     ) -> Result<(Request<Bytes>, String), Error> {
         let mut request = request.clone();
         let url = request.uri().to_string();
         let headers = self
-            .authorization_headers(request.method().as_str(), &url, options, None)
+            .authorization_headers(
+                request.method().as_str(),
+                &url,
+                options.clone(),
+                nonce.as_deref(),
+            )
             .await?;
         let mut token = String::new();
         for Parameter { name, value } in headers {
@@ -458,6 +469,15 @@ fn says_invalid_token(response: &Response<Bytes>) -> bool {
                     .split([' ', ','])
                     .any(|part| matches!(part, "error=\"invalid_token\"" | "error=invalid_token"))
             })
+}
+
+/// The nonce that a resource server demands in proofs (RFC 9449 section 9).
+fn demanded_nonce(response: &Response<Bytes>) -> Option<String> {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let nonce = response.headers().get("dpop-nonce")?;
+    nonce.to_str().ok().map(str::to_owned)
 }
 
 fn unsent(error: wasmtime_wasi_http::Error) -> Error {

@@ -86,6 +86,39 @@ impl Host {
             .await?)
     }
 
+    /// The metadata of the protected resource that a URL belongs to (RFC 9728), as
+    /// JSON: `authorization_servers` names the issuers it takes tokens of. The
+    /// URL is called without a token.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn discover_resource(&self, url: &str) -> Result<String, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_discover_resource(&mut store, url)
+            .await??)
+    }
+
+    /// Registers a client at the authorization server of an issuer (RFC 7591),
+    /// with its metadata as JSON, and gives the server's answer, `client_id` and
+    /// secrets included, as JSON. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn register_client(
+        &self,
+        issuer: &str,
+        metadata: &str,
+        initial_access_token: Option<&str>,
+    ) -> Result<String, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_register_client(&mut store, issuer, metadata, initial_access_token)
+            .await??)
+    }
+
     /// The providers of the catalogue, in the order of their identifiers.
     ///
     /// # Errors

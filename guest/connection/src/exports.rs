@@ -5,9 +5,10 @@ use crate::bindings::tokenwell::oauth2::types as wit;
 use crate::platform::Host;
 use crate::{Component, run, translate};
 use tokenwell_core::config;
-use tokenwell_core::connection::Connection;
+use tokenwell_core::connection::{self, Connection};
 use tokenwell_core::error::Error;
 use tokenwell_core::provider;
+use tokenwell_core::secret::SecretString;
 
 /// The resource `connection`.
 pub struct OpenConnection(pub Connection<Host>);
@@ -16,25 +17,16 @@ impl Guest for Component {
     type Connection = OpenConnection;
 
     fn list_providers() -> Vec<wit::ProviderSummary> {
-        let providers = provider::all().iter();
-        providers
+        provider::all()
             .map(|provider| wit::ProviderSummary {
-                id: provider.id.to_owned(),
-                name: provider.name.to_owned(),
+                name: provider.name().to_owned(),
+                id: provider.id,
             })
             .collect()
     }
 
     fn show_provider(id: String) -> Option<wit::Provider> {
-        provider::find(&id).map(|provider| wit::Provider {
-            id: provider.id.to_owned(),
-            name: provider.name.to_owned(),
-            parameters: Vec::new(),
-            defaults: Vec::new(),
-            registration_page: None,
-            documentation_page: None,
-            peculiarities: Vec::new(),
-        })
+        provider::find(&id).map(translate::provider)
     }
 
     fn parse_config(json: String) -> Result<wit::Config, Vec<wit::Problem>> {
@@ -45,6 +37,20 @@ impl Guest for Component {
 
     fn format_config(config: wit::Config) -> String {
         config::format(&translate::into_config(config))
+    }
+
+    fn discover_resource(url: String) -> Result<String, wit::Error> {
+        run(connection::discover_resource(&Host, &url)).map_err(translate::error)
+    }
+
+    fn register_client(
+        issuer: String,
+        metadata: String,
+        initial_access_token: Option<String>,
+    ) -> Result<String, wit::Error> {
+        let token = initial_access_token.map(SecretString::new);
+        let registered = connection::register_client(&Host, &issuer, &metadata, token.as_ref());
+        revealed(run(registered))
     }
 }
 
@@ -79,23 +85,21 @@ impl GuestConnection for OpenConnection {
 
     fn authorization_headers(
         &self,
-        _method: String,
-        _url: String,
+        method: String,
+        url: String,
         options: wit::TokenOptions,
-        _dpop_nonce: Option<String>,
+        dpop_nonce: Option<String>,
     ) -> Result<Vec<wit::Parameter>, wit::Error> {
         let options = translate::into_token_options(options);
-        let header = run(self.0.authorization_header(&options)).map_err(translate::error)?;
-        Ok(vec![wit::Parameter {
-            name: "Authorization".to_owned(),
-            value: header.reveal().to_owned(),
-        }])
+        let nonce = dpop_nonce.as_deref();
+        let headers = self.0.authorization_headers(&method, &url, &options, nonce);
+        run(headers)
+            .map(translate::headers)
+            .map_err(translate::error)
     }
 
     fn response_json(&self) -> Result<String, wit::Error> {
-        run(self.0.response_json())
-            .map(|json| json.reveal().to_owned())
-            .map_err(translate::error)
+        revealed(run(self.0.response_json()))
     }
 
     fn begin_authorization(
@@ -116,11 +120,15 @@ impl GuestConnection for OpenConnection {
     }
 
     fn begin_device_authorization(&self) -> Result<wit::DeviceAuthorization, wit::Error> {
-        Err(unsupported("device authorization"))
+        run(self.0.begin_device_authorization())
+            .map(translate::device_authorization)
+            .map_err(translate::error)
     }
 
     fn poll_device_authorization(&self) -> Result<wit::DevicePoll, wit::Error> {
-        Err(unsupported("device authorization"))
+        run(self.0.poll_device_authorization())
+            .map(translate::device_poll)
+            .map_err(translate::error)
     }
 
     fn refresh(&self) -> Result<wit::Token, wit::Error> {
@@ -138,11 +146,11 @@ impl GuestConnection for OpenConnection {
     }
 
     fn introspect(&self) -> Result<String, wit::Error> {
-        Err(unsupported("introspection"))
+        revealed(run(self.0.introspect()))
     }
 
     fn userinfo(&self) -> Result<String, wit::Error> {
-        Err(unsupported("userinfo"))
+        revealed(run(self.0.userinfo()))
     }
 
     fn history(&self) -> Result<Vec<wit::Event>, wit::Error> {
@@ -158,6 +166,8 @@ impl GuestConnection for OpenConnection {
     }
 }
 
-fn unsupported(what: &str) -> wit::Error {
-    translate::error(Error::Unsupported(what.to_owned()))
+#[allow(clippy::result_large_err, reason = "it is the contract's")]
+fn revealed(json: Result<SecretString, Error>) -> Result<String, wit::Error> {
+    json.map(|json| json.reveal().to_owned())
+        .map_err(translate::error)
 }

@@ -6,7 +6,7 @@ use crate::bindings::tokenwell::oauth2::{types as wit, user_agent};
 use crate::exports::OpenConnection;
 use crate::{Component, run, translate};
 use tokenwell_core::connection::{Arrival, Arrived, Listener, Outcome, UserAgent, UserAgentError};
-use tokenwell_core::error::Error;
+use tokenwell_core::device_authorization::DeviceAuthorization;
 
 /// How long to wait for the user unless told otherwise, in seconds.
 const PATIENCE_SECONDS: u32 = 300;
@@ -16,13 +16,12 @@ impl Guest for Component {
         connection: ConnectionBorrow<'_>,
         options: AuthorizeOptions,
     ) -> Result<(), wit::Error> {
-        if options.device {
-            return Err(translate::error(Error::Unsupported(
-                "device authorization".to_owned(),
-            )));
-        }
         let connection = &connection.get::<OpenConnection>().0;
         let patience = options.timeout_seconds.unwrap_or(PATIENCE_SECONDS);
+        if options.device {
+            let authorized = connection.authorize_device(&Host, patience);
+            return run(authorized).map_err(translate::error);
+        }
         let options = translate::into_authorization_options(options.authorization);
         run(connection.authorize(&Host, &options, patience)).map_err(translate::error)
     }
@@ -44,6 +43,15 @@ impl UserAgent for Host {
 
     async fn open_url(&self, connection: &str, url: &str) -> Result<(), UserAgentError> {
         user_agent::open_url(connection, url).map_err(from_user_agent_error)
+    }
+
+    async fn show_device_code(
+        &self,
+        connection: &str,
+        device: &DeviceAuthorization,
+    ) -> Result<(), UserAgentError> {
+        let device = translate::device_authorization(device.clone());
+        user_agent::show_device_code(connection, &device).map_err(from_user_agent_error)
     }
 }
 

@@ -88,6 +88,24 @@ impl Platform for Host {
         keys.into_iter().map(from_sealing_key).collect()
     }
 
+    async fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, SecretError> {
+        secrets::sign(key, algorithm, data).map_err(from_secret_error)
+    }
+
+    async fn public_key(&self, key: &str) -> Result<String, SecretError> {
+        secrets::public_key(key).map_err(from_secret_error)
+    }
+
+    async fn verify(
+        &self,
+        jwk: &str,
+        algorithm: &str,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, SecretError> {
+        secrets::verify(jwk, algorithm, data, signature).map_err(from_secret_error)
+    }
+
     fn emit(&self, connection: &str, event: &Event) {
         events::emit(&translate::event(connection, event));
     }

@@ -4,8 +4,11 @@ use crate::bindings::tokenwell::oauth2::types as wit;
 use tokenwell_core::authorization::AuthorizationOptions;
 use tokenwell_core::config::{self, Config, EndpointUrls, Grant, RenewalPolicy, Secret};
 use tokenwell_core::connection::{self, Status, Token, TokenOptions};
+use tokenwell_core::device_authorization::DeviceAuthorization;
+use tokenwell_core::dialect::Dialect;
 use tokenwell_core::error::{Error, ServerError, StorageFailureKind, ViolationKind};
 use tokenwell_core::event::Event;
+use tokenwell_core::provider::Provider;
 use tokenwell_core::record::RenewalReason;
 use tokenwell_core::secret::SecretString;
 
@@ -200,6 +203,28 @@ pub fn into_config(config: wit::Config) -> Config {
             max_retry_seconds: config.renewal.max_retry_seconds,
             default_lifetime_seconds: config.renewal.default_lifetime_seconds,
         },
+        dialect: Dialect::default(),
+    }
+}
+
+/// A provider of the catalogue.
+pub fn provider(provider: Provider) -> wit::Provider {
+    let parameters = provider.parameters();
+    let parameters = parameters.map(|parameter| wit::ProviderParameter {
+        name: parameter.name.to_owned(),
+        help: parameter.help.to_owned(),
+        pattern: parameter.pattern.to_owned(),
+        required: parameter.required,
+        default: parameter.default.map(str::to_owned),
+    });
+    wit::Provider {
+        name: provider.name().to_owned(),
+        parameters: parameters.collect(),
+        defaults: from_parameters(provider.defaults()),
+        registration_page: provider.registration_page().map(str::to_owned),
+        documentation_page: provider.documentation_page().map(str::to_owned),
+        peculiarities: provider.peculiarities(),
+        id: provider.id,
     }
 }
 
@@ -320,6 +345,40 @@ pub fn pending(begun: connection::Begun) -> wit::PendingAuthorization {
         redirect_uri: begun.redirect_uri,
         expires_at: begun.expires_at.seconds(),
     }
+}
+
+/// What the user is shown, as the contract has it.
+pub fn device_authorization(shown: DeviceAuthorization) -> wit::DeviceAuthorization {
+    wit::DeviceAuthorization {
+        user_code: shown.user_code,
+        verification_uri: shown.verification_uri,
+        verification_uri_complete: shown.verification_uri_complete,
+        expires_at: shown.expires_at.seconds(),
+        interval_seconds: seconds(shown.interval_seconds),
+    }
+}
+
+/// What a poll found, as the contract has it.
+pub fn device_poll(found: connection::DevicePoll) -> wit::DevicePoll {
+    match found {
+        connection::DevicePoll::Pending(wait) => wit::DevicePoll::Pending(seconds(wait)),
+        connection::DevicePoll::Authorized => wit::DevicePoll::Authorized,
+    }
+}
+
+fn seconds(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Headers, as the contract has them.
+pub fn headers(headers: Vec<(&'static str, SecretString)>) -> Vec<wit::Parameter> {
+    let headers = headers.into_iter();
+    headers
+        .map(|(name, value)| wit::Parameter {
+            name: name.to_owned(),
+            value: value.reveal().to_owned(),
+        })
+        .collect()
 }
 
 /// A token, as the contract has it.

@@ -1,6 +1,6 @@
 //! Everything that can go wrong, by what a host can do about it.
 
-use crate::config::Problem;
+use crate::config::{Problem, Severity};
 use crate::json::{stored_cases, stored_fields};
 use crate::time::Timestamp;
 use std::fmt;
@@ -158,6 +158,16 @@ impl Error {
             kind,
             message: message.into(),
         })
+    }
+
+    /// One thing that is wrong with what the host says.
+    pub(crate) fn not_configured(field: &str, message: &str, mend: &str) -> Self {
+        Self::NotConfigured(vec![Problem {
+            field: field.to_owned(),
+            severity: Severity::Error,
+            message: message.to_owned(),
+            mend: mend.to_owned(),
+        }])
     }
 
     pub(crate) fn storage(kind: StorageFailureKind, message: impl Into<String>) -> Self {

@@ -40,7 +40,9 @@ impl fmt::Debug for Request {
             Method::Get => "GET",
             Method::Post => "POST",
         };
-        write!(formatter, "{method} {}", self.url)
+        // Some servers take the parameters in the query.
+        let url = self.url.at(self.url.path().to_owned());
+        write!(formatter, "{method} {url}")
     }
 }
 

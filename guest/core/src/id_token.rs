@@ -1,13 +1,14 @@
-//! What an id_token claims (OpenID Connect Core section 3.1.3.7). It comes from
-//! the token endpoint over TLS, so its signature need not be checked (number 6
-//! there); its claims must be.
+//! What an id_token claims (OpenID Connect Core section 3.1.3.7). Its signature
+//! is checked by the flow, with the keys that the server publishes. Where it
+//! publishes none, the TLS server that the id_token came from vouches for it
+//! (number 6 there); there is no such exemption where there are keys.
 
+use crate::base64::base64url;
 use crate::error::{Error, Result, ViolationKind};
-use crate::json::{self, Object};
-use crate::secret::{SecretString, base64url};
+use crate::json::Object;
+use crate::jws::{self, Received};
+use crate::secret::SecretString;
 use crate::time::Timestamp;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -15,90 +16,79 @@ use subtle::ConstantTimeEq;
 /// How far clocks may differ, in seconds, beyond the skew that was measured.
 const LEEWAY_SECONDS: i64 = 60;
 
+/// How long ago an id_token that has just come may have been issued, in seconds:
+/// an older one was made for another occasion.
+const OLDEST_SECONDS: i64 = 24 * 60 * 60;
+
+/// The algorithm that is keyed with the client's secret (section 10.1).
+pub(crate) const KEYED_WITH_SECRET: &str = "HS256";
+
 /// What the claims are held against.
 #[derive(Debug)]
 pub struct Expected<'a> {
-    /// The issuer that was asked, where it is known.
+    /// The issuer that was asked, where it is known; with names of claims in
+    /// braces where it differs with the user.
     pub issuer: Option<&'a str>,
     /// The client.
     pub client_id: &'a str,
+    /// The algorithms that the server says it signs with; none: it does not say.
+    pub algorithms: &'a [String],
     /// The `nonce` that was sent.
     pub nonce: Option<&'a SecretString>,
+    /// The `max_age` that was sent, in seconds.
+    pub max_age: Option<u32>,
+    /// The user of the id_token before (OpenID Connect Core section 12.2).
+    pub subject: Option<&'a str>,
     /// The access token that came with it.
     pub access_token: &'a SecretString,
     /// The time by the server's clock.
     pub server_now: Timestamp,
 }
 
-/// Checks the claims of an id_token.
+/// A violation that names what is wrong with the id_token.
+pub(crate) fn violation(message: &str) -> Error {
+    Error::violation(ViolationKind::IdToken, message)
+}
+
+/// Takes an id_token apart and checks what it claims, all but the signature.
 ///
 /// # Errors
 /// A violation, of the kind nonce or id_token, that names the claim.
-pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
-    let violation = |message: &str| Error::violation(ViolationKind::IdToken, message);
-    let mut parts = id_token.reveal().split('.');
-    let (Some(header), Some(payload), Some(_signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(violation("the id_token is not a signed JWT"));
-    };
-    let header = object(header).ok_or_else(|| violation("the id_token's header is malformed"))?;
-    let claims = object(payload).ok_or_else(|| violation("the id_token's claims are malformed"))?;
-    let algorithm = header
-        .get("alg")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if algorithm.is_empty() || algorithm.eq_ignore_ascii_case("none") {
-        return Err(violation("the id_token is not signed"));
-    }
-    let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    if text("iss").is_none()
-        || expected
-            .issuer
-            .is_some_and(|issuer| text("iss") != Some(issuer))
-    {
-        return Err(violation("the id_token is from another issuer"));
-    }
-    let audience: Vec<&str> = match claims.get("aud") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    };
-    if !audience.contains(&expected.client_id) {
-        return Err(violation("the id_token is for another client"));
-    }
-    match text("azp") {
-        Some(party) if party != expected.client_id => {
-            return Err(violation("the id_token was issued to another client"));
+pub(crate) fn check<'a>(
+    id_token: &'a SecretString,
+    expected: &Expected<'_>,
+) -> Result<Received<'a>> {
+    let token = Received::parse(id_token.reveal())
+        .ok_or_else(|| violation("the id_token is not a signed JWT"))?;
+    match token.algorithm() {
+        algorithm if algorithm.is_empty() || algorithm.eq_ignore_ascii_case("none") => {
+            return Err(violation("the id_token is not signed"));
         }
-        None if audience.len() > 1 => {
+        algorithm if algorithm != KEYED_WITH_SECRET && !jws::is_accepted(algorithm) => {
             return Err(violation(
-                "the id_token has several audiences and names no azp",
+                "the id_token is signed in a way that is not accepted",
+            ));
+        }
+        algorithm
+            if !expected.algorithms.is_empty()
+                && expected.algorithms.iter().all(|name| name != algorithm) =>
+        {
+            return Err(violation(
+                "the id_token is signed in another way than the server says",
             ));
         }
         _ => {}
     }
-    let now = i64::try_from(expected.server_now.seconds()).unwrap_or(i64::MAX);
-    let time = |name: &str| {
-        claims
-            .get(name)
-            .and_then(Value::as_f64)
-            .map(|seconds| seconds as i64)
-    };
-    match time("exp") {
-        Some(expiry) if now < expiry.saturating_add(LEEWAY_SECONDS) => {}
-        _ => return Err(violation("the id_token has expired, or does not say when")),
+    check_parties(&token, expected.issuer, expected.client_id)?;
+    if token.text("sub").is_none_or(str::is_empty) {
+        return Err(violation("the id_token names no user"));
     }
-    match time("iat") {
-        Some(issued) if issued <= now.saturating_add(LEEWAY_SECONDS) => {}
-        _ => {
-            return Err(violation(
-                "the id_token is from the future, or does not say when",
-            ));
-        }
+    if expected.subject.is_some() && token.text("sub") != expected.subject {
+        return Err(violation("the id_token is for another user than before"));
     }
+    check_times(&token, expected)?;
     if let Some(nonce) = expected.nonce {
-        let found = text("nonce").unwrap_or_default();
+        let found = token.text("nonce").unwrap_or_default();
         if !bool::from(found.as_bytes().ct_eq(nonce.reveal().as_bytes())) {
             return Err(Error::violation(
                 ViolationKind::Nonce,
@@ -106,18 +96,91 @@ pub fn check(id_token: &SecretString, expected: &Expected<'_>) -> Result<()> {
             ));
         }
     }
-    if let Some(found) = text("at_hash")
-        && algorithm.ends_with("256")
+    // Of the other algorithms the hash is another, which the standard leaves
+    // the client free to check in the code flow (section 3.1.3.8).
+    if let Some(found) = token.text("at_hash")
+        && token.algorithm().ends_with("256")
         && found != half_hash(expected.access_token)
     {
         return Err(violation("the id_token belongs to another access token"));
     }
-    Ok(())
+    Ok(token)
 }
 
-fn object(part: &str) -> Option<Object> {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
-    json::parse_object(&bytes).ok()
+/// Numbers 2 to 5 of section 3.1.3.7: by whom and for whom.
+pub(crate) fn check_parties(
+    token: &Received<'_>,
+    issuer: Option<&str>,
+    client_id: &str,
+) -> Result<()> {
+    let is_expected =
+        |found: &str| issuer.is_none_or(|expected| is_issuer(found, expected, &token.claims));
+    if !token.text("iss").is_some_and(is_expected) {
+        return Err(violation("the id_token is from another issuer"));
+    }
+    let audience: Vec<&str> = match token.claims.get("aud") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !audience.contains(&client_id) {
+        return Err(violation("the id_token is for another client"));
+    }
+    match token.text("azp") {
+        Some(party) if party != client_id => {
+            Err(violation("the id_token was issued to another client"))
+        }
+        None if audience.len() > 1 => Err(violation(
+            "the id_token has several audiences and names no azp",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an issuer is the one expected: itself, or with a claim of the id_token
+/// where its name is in braces.
+fn is_issuer(found: &str, expected: &str, claims: &Object) -> bool {
+    let Some((before, rest)) = expected.split_once('{') else {
+        return found == expected;
+    };
+    let (claim, after) = rest.split_once('}').unwrap_or((rest, ""));
+    let middle = found.strip_prefix(before);
+    let middle = middle.and_then(|middle| middle.strip_suffix(after));
+    let claim = claims.get(claim).and_then(Value::as_str);
+    middle.is_some_and(|middle| !middle.is_empty() && claim == Some(middle))
+}
+
+/// Numbers 9, 10 and 13: when.
+fn check_times(token: &Received<'_>, expected: &Expected<'_>) -> Result<()> {
+    let now = i64::try_from(expected.server_now.seconds()).unwrap_or(i64::MAX);
+    let later = now.saturating_add(LEEWAY_SECONDS);
+    let time = |name: &str| {
+        let value = token.claims.get(name).and_then(Value::as_f64);
+        value.map(|seconds| seconds as i64)
+    };
+    match time("exp") {
+        Some(expiry) if now < expiry.saturating_add(LEEWAY_SECONDS) => {}
+        _ => return Err(violation("the id_token has expired, or does not say when")),
+    }
+    match time("iat") {
+        Some(issued) if issued > later => {
+            return Err(violation("the id_token is from the future"));
+        }
+        Some(issued) if now.saturating_sub(issued) > OLDEST_SECONDS => {
+            return Err(violation("the id_token was issued long ago"));
+        }
+        Some(_) => {}
+        None => return Err(violation("the id_token does not say when it was issued")),
+    }
+    if let Some(max_age) = expected.max_age {
+        let oldest = now - LEEWAY_SECONDS - i64::from(max_age);
+        if time("auth_time").is_none_or(|signed_in| signed_in < oldest) {
+            return Err(violation(
+                "the user signed in longer ago than max_age allows, or the id_token does not say when",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// `at_hash` for the algorithms with SHA-256 (OpenID Connect Core section
@@ -137,7 +200,8 @@ mod tests {
     }
 
     fn good() -> Value {
-        json!({"iss": "https://as.example", "aud": "id", "exp": 2000, "iat": 1000, "nonce": "n",
+        json!({"iss": "https://as.example", "aud": "id", "sub": "user", "exp": 2000, "iat": 1000,
+            "nonce": "n", "auth_time": 1000,
             // OpenID Connect Core appendix A.3 has this hash of this token.
             "at_hash": "77QmUPtjPfzWtF2AnpK9RQ"})
     }
@@ -149,11 +213,15 @@ mod tests {
             &Expected {
                 issuer: Some("https://as.example"),
                 client_id: "id",
+                algorithms: &["RS256".to_owned()],
                 nonce: Some(&nonce),
+                max_age: Some(600),
+                subject: Some("user"),
                 access_token: &SecretString::new("jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"),
                 server_now: Timestamp::from_seconds(1500),
             },
         )
+        .map(drop)
     }
 
     fn with(name: &str, value: Value) -> Result<()> {
@@ -180,6 +248,12 @@ mod tests {
             ("exp", json!(null)),
             ("iat", json!(9000)),
             ("iat", json!(null)),
+            ("iat", json!(-90_000)),
+            ("sub", json!(null)),
+            ("sub", json!("")),
+            ("sub", json!("other")),
+            ("auth_time", json!(100)),
+            ("auth_time", json!(null)),
             ("nonce", json!("other")),
             ("nonce", json!(null)),
             ("at_hash", json!("other")),
@@ -212,12 +286,25 @@ mod tests {
     }
 
     #[test]
+    fn a_way_of_signing_that_the_server_does_not_announce_is_refused() {
+        for algorithm in ["PS256", "HS256", "ES256", "rs256", "HS512", "X"] {
+            assert!(
+                checked(&json!({"alg": algorithm}), &good()).is_err(),
+                "{algorithm}"
+            );
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in ["", "a.b", "a.b.c", "....", "e30.e30.", "e30.W10.x"] {
             let expected = Expected {
                 issuer: None,
                 client_id: "id",
+                algorithms: &[],
                 nonce: None,
+                max_age: None,
+                subject: None,
                 access_token: &SecretString::default(),
                 server_now: Timestamp(0),
             };

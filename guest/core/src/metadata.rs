@@ -2,6 +2,7 @@
 //! overlaid with what the config names by hand.
 
 use crate::config::{ClientAuthentication, Config, EndpointUrls};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
 use crate::json::{self, Object, Stored, stored_fields};
@@ -14,23 +15,39 @@ pub struct Server {
     pub issuer: Option<String>,
     /// The endpoints.
     pub endpoints: EndpointUrls,
+    /// `mtls_endpoint_aliases`: the endpoints for a client that shows a TLS
+    /// certificate (RFC 8705 section 5).
+    pub mtls_endpoints: EndpointUrls,
+    /// `registration_endpoint` (RFC 7591).
+    pub registration_endpoint: Option<String>,
     /// `token_endpoint_auth_methods_supported`, as far as known here.
     pub client_authentication: Vec<String>,
+    /// `token_endpoint_auth_signing_alg_values_supported`.
+    pub signing_algorithms: Vec<String>,
+    /// `id_token_signing_alg_values_supported`.
+    pub id_token_algorithms: Vec<String>,
     /// `scopes_supported`; `None` where the server does not say.
     pub scopes: Option<Vec<String>>,
     /// `authorization_response_iss_parameter_supported` (RFC 9207 section 3).
     pub sends_issuer: bool,
     /// `require_pushed_authorization_requests` (RFC 9126 section 5).
     pub requires_pushed_authorization: bool,
+    /// `require_signed_request_object` (RFC 9101 section 10.5).
+    pub requires_signed_requests: bool,
 }
 
 stored_fields!(Server {
     issuer,
     endpoints,
+    mtls_endpoints,
+    registration_endpoint,
     client_authentication,
+    signing_algorithms,
+    id_token_algorithms,
     scopes,
     sends_issuer,
     requires_pushed_authorization,
+    requires_signed_requests,
 });
 
 impl Stored for EndpointUrls {
@@ -43,8 +60,12 @@ impl Stored for EndpointUrls {
     }
 
     fn restore(value: &Value) -> Option<Self> {
-        let object = value.as_object()?;
         let mut urls = Self::default();
+        // An earlier version stored fewer sets of them.
+        if value.is_null() {
+            return Some(urls);
+        }
+        let object = value.as_object()?;
         for (name, url) in urls.iter_mut() {
             *url = Stored::restore(json::field(object, name))?;
         }
@@ -53,23 +74,33 @@ impl Stored for EndpointUrls {
 }
 
 impl Server {
-    /// The server as the config alone has it.
+    /// The server as the config and its provider alone have it. An issuer named by
+    /// hand is another server, which merely speaks as the provider does.
     pub fn from_config(config: &Config) -> Self {
-        Self::default().overlaid_with(config)
+        let mut server = Self::default();
+        let dialect = &config.dialect;
+        if config.issuer.is_none() {
+            let declared = |field| dialect.get(field).map(str::to_owned);
+            server.issuer = declared(Field::ISSUER);
+            for (place, (_, url)) in server.endpoints.iter_mut().enumerate() {
+                *url = declared(Field::of_endpoint(place));
+            }
+        }
+        server.overlaid_with(config)
     }
 
     /// The server with what the config names by hand in place of what was
-    /// discovered.
+    /// discovered, and for a client with a TLS certificate at the endpoints that
+    /// are for such.
     #[must_use]
     pub fn overlaid_with(mut self, config: &Config) -> Self {
         if config.issuer.is_some() {
             self.issuer.clone_from(&config.issuer);
         }
-        for ((_, url), (_, by_hand)) in self.endpoints.iter_mut().zip(config.endpoints.iter()) {
-            if by_hand.is_some() {
-                url.clone_from(by_hand);
-            }
+        if config.client_certificate.is_some() {
+            put_over(&mut self.endpoints, &self.mtls_endpoints);
         }
+        put_over(&mut self.endpoints, &config.endpoints);
         self
     }
 
@@ -89,17 +120,18 @@ impl Server {
         endpoint("token_endpoint", &self.endpoints.token)
     }
 
-    /// Where tokens are revoked (RFC 7009).
+    /// An endpoint that servers need not have, by its registered name.
     ///
     /// # Errors
     /// Unsupported, where neither config nor metadata names one.
-    pub fn revocation_endpoint(&self) -> Result<Endpoint> {
-        if self.endpoints.revocation.is_none() {
-            return Err(Error::Unsupported(
-                "the server has no revocation endpoint; name it in revocation_endpoint, or clear the connection".to_owned(),
-            ));
+    pub fn optional_endpoint(&self, name: &str) -> Result<Endpoint> {
+        let mut all = self.endpoints.iter();
+        match all.find(|(other, _)| *other == name) {
+            Some((_, url @ Some(_))) => endpoint(name, url),
+            _ => Err(Error::Unsupported(format!(
+                "the server is not known to have a {name}; if it has one, name it in the configuration"
+            ))),
         }
-        endpoint("revocation_endpoint", &self.endpoints.revocation)
     }
 
     /// Whether the server is known to offer a way of client authentication. A
@@ -114,7 +146,16 @@ impl Server {
     }
 }
 
-fn endpoint(name: &str, url: &Option<String>) -> Result<Endpoint> {
+/// Puts the endpoints that are named in place of others.
+fn put_over(urls: &mut EndpointUrls, named: &EndpointUrls) {
+    for ((_, url), (_, named)) in urls.iter_mut().zip(named.iter()) {
+        if named.is_some() {
+            url.clone_from(named);
+        }
+    }
+}
+
+pub(crate) fn endpoint(name: &str, url: &Option<String>) -> Result<Endpoint> {
     let violation = |what: &str| {
         let message = format!("the server's metadata: {name} {what}");
         Error::violation(ViolationKind::Metadata, message)
@@ -165,21 +206,36 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
         Some(texts.map(str::to_owned).collect::<Vec<_>>())
     };
     let is_true = |name: &str| fields.get(name) == Some(&Value::Bool(true));
-    let mut endpoints = EndpointUrls::default();
-    for (name, url) in endpoints.iter_mut() {
-        if let Some(text) = fields.get(name).and_then(Value::as_str) {
-            Endpoint::parse(text)
-                .map_err(|what| violation(format!("the metadata of {issuer}: {name} {what}")))?;
-            *url = Some(text.to_owned());
+    let url = |fields: &Object, name: &str| {
+        let Some(text) = fields.get(name).and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        Endpoint::parse(text)
+            .map_err(|what| violation(format!("the metadata of {issuer}: {name} {what}")))?;
+        Ok(Some(text.to_owned()))
+    };
+    let urls = |fields: &Object| {
+        let mut endpoints = EndpointUrls::default();
+        for (name, place) in endpoints.iter_mut() {
+            *place = url(fields, name)?;
         }
-    }
+        Ok(endpoints)
+    };
+    let none = Object::new();
+    let mtls = fields.get("mtls_endpoint_aliases");
     Ok(Server {
         issuer: Some(issuer.to_owned()),
-        endpoints,
+        endpoints: urls(&fields)?,
+        mtls_endpoints: urls(mtls.and_then(Value::as_object).unwrap_or(&none))?,
+        registration_endpoint: url(&fields, "registration_endpoint")?,
         client_authentication: strings("token_endpoint_auth_methods_supported").unwrap_or_default(),
+        signing_algorithms: strings("token_endpoint_auth_signing_alg_values_supported")
+            .unwrap_or_default(),
+        id_token_algorithms: strings("id_token_signing_alg_values_supported").unwrap_or_default(),
         scopes: strings("scopes_supported"),
         sends_issuer: is_true("authorization_response_iss_parameter_supported"),
         requires_pushed_authorization: is_true("require_pushed_authorization_requests"),
+        requires_signed_requests: is_true("require_signed_request_object"),
     })
 }
 
@@ -277,10 +333,50 @@ mod tests {
     }
 
     #[test]
+    fn a_client_with_a_certificate_goes_to_the_endpoints_for_such() {
+        // RFC 8705 section 5.
+        let body = br#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/t",
+            "revocation_endpoint": "https://as.example/r",
+            "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.as.example/t"}}"#;
+        let server = parse("https://as.example", body).expect("metadata");
+        let token_endpoint = |config: &Config| {
+            let server = server.clone().overlaid_with(config);
+            assert_eq!(
+                server.endpoints.revocation.as_deref(),
+                Some("https://as.example/r")
+            );
+            server.endpoints.token
+        };
+        let mut config = Config::default();
+        assert_eq!(
+            token_endpoint(&config).as_deref(),
+            Some("https://as.example/t")
+        );
+        config.client_certificate = Some("file:cert.pem".to_owned());
+        assert_eq!(
+            token_endpoint(&config).as_deref(),
+            Some("https://mtls.as.example/t")
+        );
+    }
+
+    #[test]
+    fn an_alias_of_another_scheme_is_refused() {
+        let body = br#"{"issuer": "https://as.example",
+            "mtls_endpoint_aliases": {"token_endpoint": "file:///etc/passwd"}}"#;
+        assert_eq!(
+            kind(parse("https://as.example", body)),
+            ViolationKind::Metadata
+        );
+    }
+
+    #[test]
     fn a_server_is_stored_and_read_back_the_same() {
         let body = br#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/t",
             "jwks_uri": "https://as.example/jwks", "scopes_supported": ["openid"],
             "authorization_response_iss_parameter_supported": true,
+            "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.as.example/token"},
+            "registration_endpoint": "https://as.example/register",
+            "require_signed_request_object": true,
             "token_endpoint_auth_methods_supported": ["private_key_jwt"]}"#;
         let server = parse("https://as.example", body).expect("metadata");
         assert_eq!(Server::restore(&server.store()), Some(server));

@@ -1,8 +1,9 @@
 //! Proof Key for Code Exchange (RFC 7636), with S256 alone (RFC 9700 section
 //! 2.1.1).
 
+use crate::base64::base64url;
 use crate::platform::Random;
-use crate::secret::{SecretString, base64url};
+use crate::secret::{SecretString, hex};
 use sha2::{Digest, Sha256};
 
 /// 256 random bits as 43 characters: fit for a code verifier (RFC 7636 section
@@ -18,6 +19,11 @@ pub fn random_token(random: &impl Random) -> SecretString {
 /// The `code_challenge` of a verifier by the method S256 (RFC 7636 section 4.2).
 pub fn s256_challenge(verifier: &SecretString) -> String {
     base64url(&Sha256::digest(verifier.reveal().as_bytes()))
+}
+
+/// The same hash in hexadecimal digits, for a server that wants it so.
+pub fn hex_challenge(verifier: &SecretString) -> String {
+    hex(&Sha256::digest(verifier.reveal().as_bytes()))
 }
 
 #[cfg(test)]

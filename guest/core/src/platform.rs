@@ -143,6 +143,23 @@ pub trait Platform: Random {
     /// of the key that a stored record names.
     async fn sealing_keys(&self, needed: Option<&str>) -> Result<Vec<SealingKey>, SecretError>;
 
+    /// Signs with a key that the host holds, by a JWS algorithm (RFC 7518
+    /// section 3.1, RFC 8037); the signature is in JWS form.
+    async fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, SecretError>;
+
+    /// The public half of such a key, as a JWK (RFC 7517).
+    async fn public_key(&self, key: &str) -> Result<String, SecretError>;
+
+    /// Whether a JWS signature is that of the public key, which is given as a
+    /// JWK.
+    async fn verify(
+        &self,
+        jwk: &str,
+        algorithm: &str,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, SecretError>;
+
     /// Takes note of an event of the connection.
     fn emit(&self, connection: &str, event: &Event);
 }

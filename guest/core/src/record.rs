@@ -2,6 +2,7 @@
 //! journal and history, and the authorizations under way.
 
 use crate::authorization::PendingAuthorization;
+use crate::device_authorization::PendingDevice;
 use crate::error::{Reauthorization, ServerError, Violation};
 use crate::event::{Event, EventKind};
 use crate::json::{self, Object, Stored, stored_cases, stored_fields};
@@ -216,6 +217,8 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// The authorizations under way, the oldest first.
     pub pending: Vec<PendingAuthorization>,
+    /// The device authorization under way; a new one takes its place.
+    pub device: Option<PendingDevice>,
     /// What happened, the latest last.
     pub history: Vec<Event>,
 }
@@ -226,6 +229,7 @@ stored_fields!(Record {
     journal,
     failure,
     pending,
+    device,
     history
 });
 

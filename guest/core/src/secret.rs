@@ -1,7 +1,5 @@
 //! Values that must not be seen.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use zeroize::Zeroize;
@@ -93,11 +91,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
-}
-
-/// Base64url without padding (RFC 7515 section 2).
-pub(crate) fn base64url(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]

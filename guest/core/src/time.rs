@@ -66,6 +66,63 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
     ))
 }
 
+/// Reads a date and time as RFC 3339 section 5.6 writes it, such as
+/// `2026-11-25T08:30:00.5+01:00`; fractions of a second are left out. Without an
+/// offset it is taken to be UTC.
+pub fn parse_date(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let part = |from: usize, to: usize| number(bytes.get(from..to)?);
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    let are_marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')]
+        .iter()
+        .all(|(at, mark)| bytes[*at] == *mark)
+        && b"Tt ".contains(&bytes[10]);
+    if !are_marks
+        || year < 1970
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let mut rest = &bytes[19..];
+    if let [b'.', fraction @ ..] = rest {
+        rest = fraction;
+        while let [b'0'..=b'9', after @ ..] = rest {
+            rest = after;
+        }
+    }
+    let utc = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    let seconds = match rest {
+        [] | [b'Z' | b'z'] => utc,
+        [sign @ (b'+' | b'-'), offset @ ..] => {
+            let ([a, b, b':', c, d] | [a, b, c, d]) = offset else {
+                return None;
+            };
+            let ahead = number(&[*a, *b])? * 3600 + number(&[*c, *d])? * 60;
+            if *sign == b'+' {
+                utc.checked_sub(ahead)?
+            } else {
+                utc + ahead
+            }
+        }
+        _ => return None,
+    };
+    Some(Timestamp::from_seconds(seconds))
+}
+
+/// The number that digits make.
+fn number(digits: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for digit in digits {
+        number = number * 10 + u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+    }
+    Some(number)
+}
+
 fn digits(text: &str, count: usize) -> Option<u64> {
     (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())
@@ -97,6 +154,31 @@ mod tests {
     fn a_leap_day_is_read() {
         let read = parse_http_date("Thu, 29 Feb 2024 00:00:00 GMT");
         assert_eq!(read, Some(Timestamp::from_seconds(1_709_164_800)));
+    }
+
+    #[test]
+    fn a_date_of_rfc_3339_is_read_with_its_offset() {
+        let at = |seconds| Some(Timestamp::from_seconds(seconds));
+        // RFC 3339 section 5.8.
+        assert_eq!(parse_date("1985-04-12T23:20:50.52Z"), at(482_196_050));
+        assert_eq!(parse_date("1996-12-19T16:39:57-08:00"), at(851_042_397));
+        assert_eq!(parse_date("1996-12-20T01:39:57+0100"), at(851_042_397));
+        assert_eq!(parse_date("1996-12-20 00:39:57"), at(851_042_397));
+        for text in [
+            "",
+            "soon",
+            "1996-12-20",
+            "1996-13-20T00:00:00Z",
+            "1996-12-20T24:00:00Z",
+            "1996-12-20T00:00:00X",
+            "1996-12-20T00:00:00+1",
+            "1996-12-20T00:00:00+é1:00",
+            "1996/12/20T00:00:00Z",
+            "1996-12-2éT00:00:00Z",
+            "0000-12-20T00:00:00Z",
+        ] {
+            assert_eq!(parse_date(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! What is sent to the token endpoint (RFC 6749 section 4), and to the
-//! revocation endpoint (RFC 7009), which speaks the same way.
+//! What is sent to the token endpoint (RFC 6749 section 4), and to the endpoints
+//! that speak the same way: revocation (RFC 7009), introspection (RFC 7662),
+//! device authorization (RFC 8628) and pushed authorization requests (RFC 9126).
 
 use crate::client_authentication::Client;
-use crate::config::Config;
+use crate::config::{Config, Parameter};
+use crate::dialect::{self, Dialect};
 use crate::endpoint::Endpoint;
-use crate::error::Result;
-use crate::http::{Method, Request};
+use crate::http::Request;
 use crate::secret::SecretString;
+
+/// The parameters of a request, before the client's are added.
+pub type Form = Vec<(&'static str, SecretString)>;
 
 /// A grant with everything that it sends, secrets resolved.
 #[derive(Debug)]
@@ -22,113 +26,75 @@ pub enum TokenGrant<'a> {
     },
     /// RFC 6749 section 6.
     RefreshToken(&'a SecretString),
-    /// RFC 6749 section 4.4.
-    ClientCredentials,
-    /// RFC 6749 section 4.3.
-    Password {
-        /// `username`.
-        username: &'a str,
-        /// `password`.
-        password: &'a SecretString,
-    },
-    /// RFC 6749 section 4.5: all else is in the config's `token_parameters`.
-    Extension(&'a str),
+    /// RFC 8628 section 3.4.
+    DeviceCode(&'a SecretString),
+    /// Any that asks for a token anew, by the value of its `grant_type`, with
+    /// the parameters that are its own.
+    Other(&'a str, Form),
 }
 
-/// Builds a token request.
-///
-/// # Errors
-/// Unsupported, where the client authentication is.
-pub fn build(
-    config: &Config,
-    token_endpoint: Endpoint,
-    client: &Client<'_>,
-    grant: &TokenGrant<'_>,
-) -> Result<Request> {
-    let mut form: Vec<(&'static str, SecretString)> = Vec::new();
-    let mut put = |name, value: &str| form.push((name, SecretString::new(value)));
-    let asks_for_scope = match grant {
+/// What a grant sends.
+pub fn form(config: &Config, grant: TokenGrant<'_>) -> Form {
+    let asks_for_scope = matches!(grant, TokenGrant::Other(..));
+    let (grant_type, parameters) = match grant {
         TokenGrant::AuthorizationCode {
             code,
             redirect_uri,
             code_verifier,
         } => {
-            put("grant_type", "authorization_code");
-            put("code", code.reveal());
-            put("redirect_uri", redirect_uri);
+            let mut parameters = vec![
+                ("code", code.clone()),
+                ("redirect_uri", SecretString::new(redirect_uri)),
+            ];
             if let Some(verifier) = code_verifier {
-                put("code_verifier", verifier.reveal());
+                parameters.push(("code_verifier", verifier.clone()));
             }
-            false
+            ("authorization_code", parameters)
         }
         // Without `scope` the server gives what it gave before (RFC 6749
         // section 6).
-        TokenGrant::RefreshToken(refresh_token) => {
-            put("grant_type", "refresh_token");
-            put("refresh_token", refresh_token.reveal());
-            false
-        }
-        TokenGrant::ClientCredentials => {
-            put("grant_type", "client_credentials");
-            true
-        }
-        TokenGrant::Password { username, password } => {
-            put("grant_type", "password");
-            put("username", username);
-            put("password", password.reveal());
-            true
-        }
-        TokenGrant::Extension(grant_type) => {
-            put("grant_type", grant_type);
-            true
-        }
+        TokenGrant::RefreshToken(refresh_token) => (
+            "refresh_token",
+            vec![("refresh_token", refresh_token.clone())],
+        ),
+        TokenGrant::DeviceCode(code) => (
+            "urn:ietf:params:oauth:grant-type:device_code",
+            vec![("device_code", code.clone())],
+        ),
+        TokenGrant::Other(grant_type, parameters) => (grant_type, parameters),
     };
-    if asks_for_scope && !config.scope.is_empty() {
-        put("scope", &config.scope.join(" "));
-    }
-    for resource in &config.resource {
-        put("resource", resource);
-    }
+    let mut form = vec![("grant_type", SecretString::new(grant_type))];
+    form.extend(parameters);
     if asks_for_scope {
-        for audience in &config.audience {
-            put("audience", audience);
-        }
+        put_scope(&config.dialect, &config.scope, &mut form);
     }
-    let mut request = form_request(
-        config,
-        token_endpoint,
-        client,
-        form,
-        &config.token_parameters,
-    )?;
-    for (name, value) in &config.token_headers {
-        let name = name.to_ascii_lowercase();
-        request.headers.push((name, SecretString::new(value)));
-    }
-    Ok(request)
+    put_target(config, asks_for_scope, &mut form);
+    form
 }
 
-/// Builds a revocation request (RFC 7009 section 2.1).
-///
-/// # Errors
-/// Unsupported, where the client authentication is.
-pub fn build_revocation(
-    config: &Config,
-    revocation_endpoint: Endpoint,
-    client: &Client<'_>,
-    token: &SecretString,
-    token_type_hint: &str,
-) -> Result<Request> {
-    let form = vec![
-        ("token", token.clone()),
-        ("token_type_hint", SecretString::new(token_type_hint)),
-    ];
-    form_request(config, revocation_endpoint, client, form, &[])
+/// Adds the scopes asked for, as the server separates them.
+pub(crate) fn put_scope(dialect: &Dialect, scope: &[String], form: &mut Form) {
+    if !scope.is_empty() {
+        let scope = dialect.separate_scope(&scope.join(" "));
+        form.push(("scope", SecretString::new(scope)));
+    }
+}
+
+/// Adds where the token is to be used (RFC 8707 section 2), and by the older
+/// habit too where a token is asked for anew.
+pub(crate) fn put_target(config: &Config, asks_anew: bool, form: &mut Form) {
+    for resource in &config.resource {
+        form.push(("resource", SecretString::new(resource)));
+    }
+    for audience in config.audience.iter().filter(|_| asks_anew) {
+        form.push(("audience", SecretString::new(audience)));
+    }
 }
 
 /// The parameters that may be seen.
 const SHOWN: &[&str] = &[
     "audience",
+    "client_assertion_type",
     "client_id",
     "grant_type",
     "redirect_uri",
@@ -138,13 +104,14 @@ const SHOWN: &[&str] = &[
     "username",
 ];
 
-fn form_request(
+/// Builds a request to an endpoint that the client authenticates at.
+pub fn build(
     config: &Config,
     url: Endpoint,
     client: &Client<'_>,
-    mut form: Vec<(&'static str, SecretString)>,
-    further: &[(String, String)],
-) -> Result<Request> {
+    mut form: Form,
+    further: &[Parameter],
+) -> Request {
     let mut headers = vec![
         (
             "content-type".to_owned(),
@@ -153,46 +120,58 @@ fn form_request(
         // Some servers answer in a form unless asked for JSON.
         ("accept".to_owned(), SecretString::new("application/json")),
     ];
-    client.authenticate(&mut form, &mut headers)?;
+    client.authenticate(&mut form, &mut headers);
     let hidden = form.iter().filter(|(name, _)| !SHOWN.contains(name));
     let hidden = hidden.map(|(_, value)| value).chain(&client.secret);
     let secrets = hidden.cloned().collect();
-    let mut body = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &form {
-        body.append_pair(name, value.reveal());
+    dialect::write(config, client, url, headers, form, further, secrets)
+}
+
+/// Builds a token request: what the config adds to it goes along.
+pub fn build_for_token(
+    config: &Config,
+    token_endpoint: Endpoint,
+    client: &Client<'_>,
+    form: Form,
+) -> Request {
+    let further = &config.token_parameters;
+    let mut request = build(config, token_endpoint, client, form, further);
+    for (name, value) in &config.token_headers {
+        let name = name.to_ascii_lowercase();
+        request.headers.push((name, SecretString::new(value)));
     }
-    for (name, value) in further {
-        body.append_pair(name, value);
-    }
-    Ok(Request {
-        method: Method::Post,
-        url,
-        headers,
-        body: SecretString::new(body.finish()),
-        secrets,
-        timeout_millis: config.timeout_millis(),
-    })
+    request
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{BasicEncoding, ClientAuthentication};
+    use crate::http::Method;
 
     fn client() -> Client<'static> {
         Client {
             id: Some("id"),
             secret: None,
+            assertion: None,
             method: ClientAuthentication::None,
             basic_encoding: BasicEncoding::FormUrlencoded,
         }
     }
 
-    fn body(config: &Config, grant: &TokenGrant<'_>) -> String {
+    fn request(config: &Config, grant: TokenGrant<'_>) -> Request {
         let endpoint = Endpoint::parse("https://as.example/token").expect("an endpoint");
-        let request = build(config, endpoint, &client(), grant).expect("supported");
+        build_for_token(config, endpoint, &client(), form(config, grant))
+    }
+
+    fn body(config: &Config, grant: TokenGrant<'_>) -> String {
+        let request = request(config, grant);
         assert_eq!(request.method, Method::Post);
         request.body.reveal().to_owned()
+    }
+
+    fn client_credentials() -> TokenGrant<'static> {
+        TokenGrant::Other("client_credentials", Vec::new())
     }
 
     fn with_scope() -> Config {
@@ -213,7 +192,7 @@ mod tests {
             code_verifier: Some(&verifier),
         };
         assert_eq!(
-            body(&Config::default(), &grant),
+            body(&Config::default(), grant),
             "grant_type=authorization_code&code=c+o&redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Foauth2&code_verifier=v&client_id=id"
         );
     }
@@ -222,7 +201,7 @@ mod tests {
     fn a_refresh_asks_for_no_scope_but_names_the_resource() {
         let refresh = SecretString::new("r");
         assert_eq!(
-            body(&with_scope(), &TokenGrant::RefreshToken(&refresh)),
+            body(&with_scope(), TokenGrant::RefreshToken(&refresh)),
             "grant_type=refresh_token&refresh_token=r&resource=https%3A%2F%2Fr.example%2F&client_id=id"
         );
     }
@@ -230,7 +209,7 @@ mod tests {
     #[test]
     fn a_grant_without_user_asks_for_scope_resource_and_audience() {
         assert_eq!(
-            body(&with_scope(), &TokenGrant::ClientCredentials),
+            body(&with_scope(), client_credentials()),
             "grant_type=client_credentials&scope=a+b&resource=https%3A%2F%2Fr.example%2F&audience=api&client_id=id"
         );
     }
@@ -242,20 +221,29 @@ mod tests {
             token_headers: vec![("X-Tenant".to_owned(), "t".to_owned())],
             ..Config::default()
         };
-        let endpoint = Endpoint::parse("https://as.example/token").expect("an endpoint");
-        let request =
-            build(&config, endpoint, &client(), &TokenGrant::ClientCredentials).expect("supported");
+        let request = request(&config, client_credentials());
         assert!(request.body.reveal().ends_with("&x=1%262"));
         let header = request.headers.iter().find(|(name, _)| name == "x-tenant");
         assert_eq!(header.map(|(_, value)| value.reveal()), Some("t"));
     }
 
     #[test]
+    fn a_form_is_encoded_as_in_rfc_6749() {
+        // RFC 6749 appendix B.
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/oauth.json")).expect("JSON");
+        let text = |name: &str| vectors["form_encoding"][name].as_str().expect("text");
+        let password = SecretString::new(text("input"));
+        let grant = TokenGrant::Other("password", vec![("password", password)]);
+        let sent = body(&Config::default(), grant);
+        let wanted = format!("&password={}&", text("encoded"));
+        assert!(sent.contains(&wanted), "{sent}");
+    }
+
+    #[test]
     fn a_request_does_not_print_what_it_carries() {
         let refresh = SecretString::new("very-secret");
-        let endpoint = Endpoint::parse("https://as.example/token").expect("an endpoint");
-        let grant = TokenGrant::RefreshToken(&refresh);
-        let request = build(&Config::default(), endpoint, &client(), &grant).expect("supported");
+        let request = request(&Config::default(), TokenGrant::RefreshToken(&refresh));
         assert_eq!(format!("{request:?}"), "POST https://as.example/token");
     }
 }

@@ -13,7 +13,7 @@
 // At the control, GET /_test/requests tells what clients sent, DELETE forgets it. DELETE
 // /_test/access-token?TOKEN makes that token invalid and leaves its grant alone,
 // which revocation does not.
-import { X509Certificate, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { X509Certificate, createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
@@ -61,8 +61,15 @@ for (const [alg, { privateKey, publicKey }] of Object.entries(pairs)) {
   };
   jwks[alg] = { ...publicKey.export({ format: 'jwk' }), ...named };
 }
-// In PEM a key has neither name nor algorithm, so they are left out here too.
-const unnamed = ({ kid, alg, ...rest }) => rest;
+// A key goes by the name in its JWK; one in PEM has none and goes by its
+// thumbprint (RFC 7638).
+const registered = (alg) => {
+  const { kid, alg: _, ...key } = jwks[alg];
+  const members = ['crv', 'e', 'kty', 'n', 'x', 'y'].filter((member) => member in key);
+  const canonical = JSON.stringify(Object.fromEntries(members.map((member) => [member, key[member]])));
+  const thumbprint = createHash('sha256').update(canonical).digest('base64url');
+  return { keys: [jwks[alg], { ...key, kid: thumbprint }] };
+};
 
 const tlsDirectory = process.env.TLS_DIRECTORY;
 const tlsFile = (name) => readFileSync(join(tlsDirectory, name));
@@ -113,7 +120,7 @@ const clients = [
     grant_types: [...user.grant_types, 'client_credentials'],
     token_endpoint_auth_method: 'private_key_jwt',
     token_endpoint_auth_signing_alg: alg,
-    jwks: { keys: [unnamed(jwks[alg])] },
+    jwks: registered(alg),
   })),
   {
     ...machine,
@@ -142,7 +149,7 @@ const clients = [
     token_endpoint_auth_signing_alg: 'ES256',
     request_object_signing_alg: 'ES256',
     require_signed_request_object: true,
-    jwks: { keys: [unnamed(jwks.ES256)] },
+    jwks: registered('ES256'),
   },
   {
     ...user,

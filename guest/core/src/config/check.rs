@@ -1,21 +1,33 @@
 //! What is wrong with a config: what it lacks, what contradicts itself, and
 //! what the security profile (RFC 9700, RFC 8252, OAuth 2.1) advises against.
 
-use super::{ClientAuthentication, Config, Grant, Problem, Prompt, Secret, Severity, TlsMode};
+use super::{
+    ClientAuthentication, Config, Grant, Problem, Prompt, PushedAuthorization, Secret, Severity,
+    TlsMode,
+};
+use crate::dialect::{Dialect, Field};
 use crate::endpoint::{Endpoint, redirect_uri_problem};
 use crate::json;
 use crate::provider;
 
 /// Everything that is wrong with a config, errors first.
 pub fn check(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    check_provider(config, &mut problems);
-    check_endpoints(config, &mut problems);
+    check_with(config, &provider::dialect(config))
+}
+
+/// The same, given what the provider declares.
+pub(crate) fn check_with(
+    config: &Config,
+    declared: &Result<Dialect, Vec<Problem>>,
+) -> Vec<Problem> {
+    let mut problems = declared.as_ref().err().cloned().unwrap_or_default();
+    let dialect = declared.as_ref().ok();
+    check_endpoints(config, dialect, &mut problems);
     check_client(config, &mut problems);
     check_grant(config, &mut problems);
     check_authorization(config, &mut problems);
     check_parameters(config, &mut problems);
-    check_profile(config, &mut problems);
+    check_profile(config, dialect, &mut problems);
     let (mut errors, warnings) = problems
         .into_iter()
         .partition::<Vec<_>, _>(|problem| problem.severity == Severity::Error);
@@ -32,19 +44,7 @@ pub(crate) fn errors_in(problems: &[Problem]) -> Vec<Problem> {
         .collect()
 }
 
-fn check_provider(config: &Config, problems: &mut Vec<Problem>) {
-    if let Some(id) = &config.provider
-        && provider::find(id).is_none()
-    {
-        problems.push(Problem::error(
-            "provider",
-            &format!("\"{id}\" is not in the catalogue"),
-            "remove it and name the issuer or the endpoints",
-        ));
-    }
-}
-
-fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
+fn check_endpoints(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     let issuer = ("issuer", &config.issuer);
     for (field, url) in std::iter::once(issuer).chain(config.endpoints.iter()) {
         if let Some(text) = url {
@@ -61,27 +61,55 @@ fn check_endpoints(config: &Config, problems: &mut Vec<Problem>) {
             "write it as the server's metadata has it",
         ));
     }
-    if config.issuer.is_some() || config.provider.is_some() {
+    // What is wrong with the provider is told already.
+    let Some(dialect) = dialect else {
+        return;
+    };
+    let is_discovered = dialect.has(Field::ISSUER) && !dialect.has(Field::TOKEN_ENDPOINT);
+    if config.issuer.is_some() || is_discovered {
         return;
     }
-    if config.endpoints.token.is_none() {
-        problems.push(Problem::error(
-            "token_endpoint",
-            "is missing",
-            "name it, or the issuer so that it is discovered",
-        ));
-    }
-    if config.grant == Grant::AuthorizationCode && config.endpoints.authorization.is_none() {
-        problems.push(Problem::error(
+    let mut need = |field: &str, by_hand: &Option<String>, declared: Field| {
+        if by_hand.is_some() || dialect.has(declared) {
+            return;
+        }
+        if dialect.is_standard() || declared == Field::TOKEN_ENDPOINT {
+            problems.push(Problem::error(
+                field,
+                "is missing",
+                "name it, or the issuer so that it is discovered",
+            ));
+        } else {
+            problems.push(Problem::error(
+                field,
+                "is missing: the provider has none",
+                "set grant_type to one that the provider has, or name the endpoint",
+            ));
+        }
+    };
+    let endpoints = &config.endpoints;
+    need("token_endpoint", &endpoints.token, Field::TOKEN_ENDPOINT);
+    if config.grant == Grant::AuthorizationCode {
+        need(
             "authorization_endpoint",
-            "is missing",
-            "name it, or the issuer so that it is discovered",
-        ));
+            &endpoints.authorization,
+            Field::AUTHORIZATION_ENDPOINT,
+        );
     }
-    if config.grant == Grant::DeviceCode && config.endpoints.device_authorization.is_none() {
-        problems.push(Problem::error(
+    if config.grant == Grant::DeviceCode {
+        need(
             "device_authorization_endpoint",
-            "is missing",
+            &endpoints.device_authorization,
+            Field::DEVICE_AUTHORIZATION_ENDPOINT,
+        );
+    }
+    if config.pushed_authorization == PushedAuthorization::Always
+        && endpoints.pushed_authorization_request.is_none()
+        && !dialect.has(Field::PUSHED_AUTHORIZATION_REQUEST_ENDPOINT)
+    {
+        problems.push(Problem::error(
+            "pushed_authorization_request_endpoint",
+            "is missing for par",
             "name it, or the issuer so that it is discovered",
         ));
     }
@@ -282,9 +310,16 @@ const AUTHORIZATION_RESERVED: &[&str] = &[
     "nonce",
     "code_challenge",
     "code_challenge_method",
+    "dpop_jkt",
     "request",
     "request_uri",
 ];
+
+/// Whether a parameter of the authorization request is set by the component.
+pub(crate) fn is_computed(name: &str) -> bool {
+    AUTHORIZATION_RESERVED.contains(&name.to_ascii_lowercase().as_str())
+}
+
 const TOKEN_RESERVED: &[&str] = &[
     "grant_type",
     "code",
@@ -297,6 +332,10 @@ const TOKEN_RESERVED: &[&str] = &[
     "refresh_token",
     "username",
     "password",
+    "device_code",
+    "assertion",
+    "subject_token",
+    "actor_token",
 ];
 const HEADERS_RESERVED: &[&str] = &[
     "authorization",
@@ -353,7 +392,7 @@ fn is_header_name(name: &str) -> bool {
 }
 
 /// What older servers need and the security profile forbids: allowed, and said.
-fn check_profile(config: &Config, problems: &mut Vec<Problem>) {
+fn check_profile(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     if matches!(config.grant, Grant::Password { .. }) {
         problems.push(Problem::warning(
             "grant_type",
@@ -362,10 +401,27 @@ fn check_profile(config: &Config, problems: &mut Vec<Problem>) {
         ));
     }
     if config.grant == Grant::AuthorizationCode && !config.pkce {
+        if dialect.is_some_and(|dialect| dialect.get(Field::PKCE) == Some("required")) {
+            problems.push(Problem::error(
+                "pkce",
+                "is off, and the provider requires it",
+                "leave it on",
+            ));
+        }
         problems.push(Problem::warning(
             "pkce",
             "without it a stolen code can be used (RFC 9700 section 2.1.1)",
             "leave it on unless the server refuses it",
+        ));
+    }
+    if dialect.is_some_and(|dialect| {
+        dialect.has(Field::EXCHANGE_ENDPOINT)
+            || dialect.get(Field::TOKEN_REQUEST_FORMAT) == Some("query")
+    }) {
+        problems.push(Problem::warning(
+            "provider",
+            "it takes the secret or a token in the query of a URL, which servers write into their logs (RFC 6750 section 5.3)",
+            "nothing can be done: the provider has no other way",
         ));
     }
     match config.tls {
@@ -425,6 +481,17 @@ mod tests {
     fn client_credentials_need_a_way_to_authenticate() {
         let config = r#"{"client_id": "id", "grant_type": "client_credentials", "token_endpoint": "https://as.example/t"}"#;
         assert_eq!(errors(config), ["client_secret"]);
+    }
+
+    #[test]
+    fn what_is_to_be_pushed_needs_a_place_to_go_to() {
+        let config = r#"{"client_id": "id", "par": true, "token_endpoint": "https://as.example/t",
+            "authorization_endpoint": "https://as.example/a"}"#;
+        assert_eq!(errors(config), ["pushed_authorization_request_endpoint"]);
+        assert_eq!(
+            errors(&COMPLETE.replacen('{', r#"{"par": true, "#, 1)),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -134,6 +134,7 @@ fn read(reader: &mut Reader) -> Config {
             .boolean("ignore_cookie_policy")
             .unwrap_or(default.ignore_cookie_policy),
         renewal: reader.renewal(),
+        dialect: default.dialect,
     }
 }
 
@@ -461,7 +462,7 @@ fn choose_from<'a>(text: &str, names: impl Iterator<Item = &'a str> + Clone) -> 
 }
 
 /// The known name that is nearest, where one is near enough to be meant.
-fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase().replace('-', "_");
     names
         .map(|name| (edit_distance(&text, name), name))

@@ -5,10 +5,12 @@ mod json;
 mod resolve;
 
 pub use check::check;
-pub(crate) use check::errors_in;
+pub(crate) use check::{check_with, errors_in, is_computed};
+pub(crate) use json::nearest;
 pub use json::{format, parse};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};
 
+use crate::dialect::Dialect;
 use crate::secret::SecretString;
 use std::fmt;
 
@@ -298,6 +300,12 @@ impl EndpointUrls {
     }
 }
 
+/// The case of a registered name.
+pub(crate) fn named<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
+    let found = names.iter().find(|(known, _)| *known == name);
+    found.map(|(_, case)| *case)
+}
+
 /// One name with its value.
 pub type Parameter = (String, String);
 
@@ -366,6 +374,9 @@ pub struct Config {
     pub ignore_cookie_policy: bool,
     /// When and how tokens are renewed.
     pub renewal: RenewalPolicy,
+    /// How the server departs from the standard. No host says this: it is filled
+    /// in from the catalogue (see [`provider::complete`](crate::provider::complete)).
+    pub dialect: Dialect,
 }
 
 impl Default for Config {
@@ -402,6 +413,7 @@ impl Default for Config {
             timeout: None,
             ignore_cookie_policy: false,
             renewal: RenewalPolicy::default(),
+            dialect: Dialect::default(),
         }
     }
 }
@@ -451,7 +463,7 @@ pub struct Problem {
 impl Problem {
     // Not generic, and not inlined: it is called in some fifty places.
     #[inline(never)]
-    fn error(field: &str, message: &str, mend: &str) -> Self {
+    pub(crate) fn error(field: &str, message: &str, mend: &str) -> Self {
         Self {
             field: field.to_owned(),
             severity: Severity::Error,

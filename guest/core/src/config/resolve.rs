@@ -3,6 +3,7 @@
 use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
 use crate::authorization;
 use crate::client_authentication;
+use crate::dialect::Field;
 use crate::json::{self, Object};
 use crate::metadata::Server;
 use serde_json::Value;
@@ -31,8 +32,9 @@ pub struct ResolvedField {
     pub origin: ValueOrigin,
 }
 
-/// Fills in the defaults, given the server as it was discovered. What the config
-/// itself says comes from its own JSON form, so that no field is forgotten.
+/// Fills in the defaults of a config that its provider has completed, given the
+/// server as it was discovered. What the config itself says comes from its own
+/// JSON form, so that no field is forgotten.
 pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     let mut given = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
     hide_secrets(&mut given);
@@ -49,7 +51,8 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     put("offline_access", Value::from(config.wants_offline_access()));
     let method = client_authentication::choose(config, server);
     put("token_endpoint_auth_method", Value::from(method.as_str()));
-    for (name, url) in server.endpoints.iter() {
+    let issuer = ("issuer", &server.issuer);
+    for (name, url) in server.endpoints.iter().chain([issuer]) {
         if let Some(url) = url {
             put(name, Value::from(url.as_str()));
         }
@@ -57,7 +60,7 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     if config.grant == Grant::AuthorizationCode {
         put("pkce", Value::from(config.pkce));
         let scope = authorization::requested_scope(config, server);
-        let prompt = authorization::effective_prompt(&[], &config.prompt, &scope);
+        let prompt = authorization::effective_prompt(&[], config, &scope);
         let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
         for (name, words) in [("scope", scope.join(" ")), ("prompt", prompt.join(" "))] {
             if !words.is_empty() {
@@ -67,8 +70,13 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     }
     let mut resolved = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let origin = if given.get(&name) == Some(&value) {
+        let is_said = given.get(&name) == Some(&value);
+        let origin = if config.dialect.filled.contains(&name.as_str()) {
+            ValueOrigin::Provider
+        } else if is_said {
             ValueOrigin::Config
+        } else if is_declared(&name, &value, config) {
+            ValueOrigin::Provider
         } else if is_from_metadata(&name, server) {
             ValueOrigin::Metadata
         } else {
@@ -82,6 +90,19 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
         });
     }
     resolved
+}
+
+/// Whether the provider says so, beside the fields that it fills in.
+fn is_declared(name: &str, value: &Value, config: &Config) -> bool {
+    let dialect = &config.dialect;
+    match name {
+        "scope" => dialect.has(Field::OFFLINE_SCOPE),
+        "prompt" => dialect.has(Field::OFFLINE_PROMPT),
+        // An endpoint or the issuer.
+        _ => dialect
+            .lines()
+            .any(|line| Some(line.value) == value.as_str()),
+    }
 }
 
 fn is_from_metadata(name: &str, server: &Server) -> bool {

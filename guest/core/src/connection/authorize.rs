@@ -1,19 +1,24 @@
 //! The user's part: beginning an authorization and completing it, by any
 //! instance on any node.
 
+use super::renew::{NewCredential, id_token_ignored, unbound};
+use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
-use crate::authorization::{self, AuthorizationOptions, Redirect};
-use crate::client_authentication;
-use crate::config::{ClientAuthentication, Grant, PushedAuthorization};
+use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};
+use crate::config::{Grant, Parameter, PushedAuthorization};
+use crate::dialect::{self, Field};
 use crate::error::{Error, Result, ViolationKind};
 use crate::event::{Event, EventKind};
+use crate::http;
 use crate::id_token::{self, Expected};
+use crate::metadata::Server;
 use crate::platform::Platform;
 use crate::record::{Failure, FailureCause, RenewalReason};
 use crate::secret::SecretString;
 use crate::time::Timestamp;
-use crate::token_request::{self, TokenGrant};
-use crate::token_response;
+use crate::token_request::{self, Form, TokenGrant};
+use crate::token_response::{self, TokenResponse};
+use serde_json::Value;
 
 /// An authorization under way, as far as the host needs to know it.
 #[derive(Clone, Debug)]
@@ -44,9 +49,10 @@ impl<P: Platform> Connection<P> {
             )));
         }
         let server = self.discover().await?;
-        self.ensure_supported(&server)?;
+        // What is missing is said before the user is troubled, not after.
+        server.token_endpoint()?;
         let now = self.platform.now();
-        let (authorization_url, pending) = authorization::begin(
+        let (form, pending) = authorization::begin(
             &self.config,
             server,
             options,
@@ -54,6 +60,8 @@ impl<P: Platform> Connection<P> {
             now,
             &self.platform,
         )?;
+        let server = &pending.server;
+        let authorization_url = self.authorization_url(server, form, options).await?;
         let begun = Begun {
             authorization_url,
             state: pending.state.clone(),
@@ -73,30 +81,92 @@ impl<P: Platform> Connection<P> {
         Ok(begun)
     }
 
-    /// What the config asks for and this version cannot do is said before the
-    /// user is troubled, not after.
-    fn ensure_supported(&self, server: &crate::metadata::Server) -> Result<()> {
-        let unsupported = |what: &str| Err(Error::Unsupported(what.to_owned()));
+    /// The URL for the user's browser: the request in its query, or signed, or
+    /// pushed to the server beforehand, or both.
+    async fn authorization_url(
+        &self,
+        server: &Server,
+        mut form: Form,
+        options: &AuthorizationOptions,
+    ) -> Result<String> {
+        let endpoint = server.authorization_endpoint()?;
+        if self.config.dpop {
+            let thumbprint = self.key_thumbprint().await?;
+            form.push(("dpop_jkt", SecretString::new(thumbprint)));
+        }
+        let dialect = &self.config.dialect;
+        let mut further = authorization::further(&self.config, options);
         let pushes = match self.config.pushed_authorization {
             PushedAuthorization::Always => true,
             PushedAuthorization::Never => false,
             PushedAuthorization::Auto => server.requires_pushed_authorization,
         };
+        if self.config.request_object || server.requires_signed_requests {
+            let request = self.request_object(server, &form, &further).await?;
+            // OpenID Connect Core section 6.1 wants the last two outside as well;
+            // in what is pushed they have no place (RFC 9126 section 3).
+            let outside: &[&str] = match pushes {
+                true => &["client_id"],
+                false => &["client_id", "response_type", "scope"],
+            };
+            form.retain(|(name, _)| outside.contains(name));
+            form.push(("request", request));
+            further.clear();
+        }
         if pushes {
-            return unsupported("pushed authorization requests");
+            let request_uri = self.push(server, form, &further).await?;
+            let client_id = self.config.client_id.as_deref().unwrap_or_default();
+            form = vec![
+                ("client_id", SecretString::new(client_id)),
+                ("request_uri", request_uri),
+            ];
+            further.clear();
         }
-        if self.config.request_object {
-            return unsupported("signed authorization requests");
-        }
-        if self.config.dpop {
-            return unsupported("DPoP");
-        }
-        match client_authentication::choose(&self.config, server) {
-            ClientAuthentication::None
-            | ClientAuthentication::ClientSecretBasic
-            | ClientAuthentication::ClientSecretPost => Ok(()),
-            method => unsupported(&format!("client authentication by {method}")),
-        }
+        Ok(authorization::url(&endpoint, dialect, &form, &further))
+    }
+
+    /// The request signed (RFC 9101 section 4). The user may take a while to open
+    /// the URL, so it lives as long as the authorization does.
+    async fn request_object(
+        &self,
+        server: &Server,
+        form: &Form,
+        further: &[Parameter],
+    ) -> Result<SecretString> {
+        let client_id = self.config.client_id.as_deref().unwrap_or_default();
+        let audience = server.issuer.as_ref();
+        let audience = audience.or(server.endpoints.authorization.as_ref());
+        let audience = audience.map_or("", String::as_str);
+        // A request with a subject might pass for an assertion (section 10.8).
+        let mut claims = self.assertion_claims(client_id, None, audience);
+        let now = self.server_now();
+        let expiry = now.plus_millis(AUTHORIZATION_LIFETIME_MILLIS);
+        claims.insert("exp".to_owned(), Value::from(expiry.seconds()));
+        claims.insert("nbf".to_owned(), Value::from(now.seconds()));
+        authorization::claims(form, further, &mut claims);
+        let header = typed("oauth-authz-req+jwt");
+        self.sign(header, claims, &server.signing_algorithms).await
+    }
+
+    /// Pushes the request to the server, which gives a reference to it (RFC 9126
+    /// section 2).
+    async fn push(
+        &self,
+        server: &Server,
+        form: Form,
+        further: &[Parameter],
+    ) -> Result<SecretString> {
+        let name = "pushed_authorization_request_endpoint";
+        let call = Call::to(server, name, form, further)?;
+        let answer = self.ask(&call).await?;
+        let request_uri = answer.get("request_uri").and_then(Value::as_str);
+        let request_uri = request_uri.filter(|text| !text.is_empty());
+        request_uri.map(SecretString::new).ok_or_else(|| {
+            Error::violation(
+                ViolationKind::Response,
+                format!("{} answered without a request_uri", call.endpoint),
+            )
+        })
     }
 
     /// Completes an authorization with what came back.
@@ -111,11 +181,13 @@ impl<P: Platform> Connection<P> {
         // Taken out before anything else is done with it: of two that bring the
         // same redirect one finds nothing. What is not the answer takes nothing.
         let mut answered = None;
+        let redirect = redirect.under(&self.config.dialect);
+        let redirect = redirect.map_err(|error| self.refuse(error, now))?;
         let taken = self
             .change(&mut |record| {
                 let position = redirect.position_in(&record.pending);
                 let position = position.ok_or_else(unknown_state)?;
-                let pending = record.pending.remove(position);
+                let mut pending = record.pending.remove(position);
                 if now >= pending.expires_at {
                     return Err(state_violation(
                         "the authorization took longer than ten minutes; begin it again",
@@ -127,17 +199,19 @@ impl<P: Platform> Connection<P> {
                     ));
                 }
                 redirect.check(&pending)?;
+                redirect.choose_server(&self.config.dialect, &mut pending.server)?;
                 answered = Some(pending);
                 Ok(())
             })
             .await;
         taken.map_err(|error| self.refuse(error, now))?;
         let pending = answered.ok_or_else(unknown_state)?;
+        let kept = redirect.kept(&self.config.dialect);
         let code = match redirect.into_code() {
             Ok(code) => code,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
-        let new = match self.exchange(&code, &pending).await {
+        let new = match self.exchange(&code, &pending, &kept).await {
             Ok(new) => new,
             Err(error) => return Err(self.note_failed_authorization(error).await),
         };
@@ -148,6 +222,7 @@ impl<P: Platform> Connection<P> {
         })
         .await?;
         self.tell(&events);
+        self.settle(&new).await;
         Ok(())
     }
 
@@ -155,54 +230,144 @@ impl<P: Platform> Connection<P> {
         &self,
         code: &SecretString,
         pending: &authorization::PendingAuthorization,
-    ) -> Result<super::renew::NewCredential> {
-        let client = self.client(&pending.server).await?;
-        let endpoint = pending.server.token_endpoint()?;
+        kept: &[Parameter],
+    ) -> Result<NewCredential> {
+        let server = &pending.server;
         let grant = TokenGrant::AuthorizationCode {
             code,
             redirect_uri: &pending.redirect_uri,
             code_verifier: pending.code_verifier.as_ref(),
         };
-        let request = token_request::build(&self.config, endpoint.clone(), &client, &grant)?;
+        let mut form = token_request::form(&self.config, grant);
+        if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_STATE) {
+            form.push(("state", pending.state.clone()));
+        }
+        let call = Call::for_token(server, form)?;
+        let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
-        let http = self.platform.send(request).await;
-        let http = http.map_err(|failure| from_http_failure(&endpoint, failure))?;
-        let response = token_response::read(&http, &secrets).map_err(|failure| match failure {
+        let http = self.send(&call, request).await;
+        let http = http.map_err(|failure| from_http_failure(&call.endpoint, failure))?;
+        let response = self.token_in(&http, &secrets)?;
+        let nonce = pending.nonce.as_ref();
+        let new = self.authorized(response, &http, server, nonce, &pending.scope);
+        let mut new = new.await?;
+        token_response::keep(&mut new.credential.response, kept);
+        Ok(new)
+    }
+
+    /// The token that an answer brings.
+    fn token_in(&self, http: &http::Response, secrets: &[SecretString]) -> Result<TokenResponse> {
+        let read = token_response::read(http, &self.config.dialect, secrets);
+        read.map_err(|failure| match failure {
             token_response::Failure::Refused(error) => Error::Refused(error),
             token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
             token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
-        })?;
-        if let Some(nonce) = &pending.nonce {
+        })
+    }
+
+    /// Checks that there is a token where none is prolonged, and that it is bound
+    /// as it should be.
+    fn check_token(&self, response: &TokenResponse) -> Result<()> {
+        let violation = if response.access_token.is_empty() {
+            token_response::no_token()
+        } else if self.is_unbound(response) {
+            unbound()
+        } else {
+            return Ok(());
+        };
+        Err(Error::ProtocolViolation(violation))
+    }
+
+    /// Exchanges the first token for the long-lived one, where the server has such
+    /// a step.
+    async fn long_lived(
+        &self,
+        first: &SecretString,
+        server: &Server,
+    ) -> Result<Option<(TokenResponse, http::Response)>> {
+        let dialect = &self.config.dialect;
+        if !dialect.has(Field::EXCHANGE_ENDPOINT) {
+            return Ok(None);
+        }
+        let client = self.client(server).await?;
+        let exchange = dialect::exchange(&self.config, &client, first);
+        let exchange = exchange.map_err(|what| Error::Unsupported(what.to_owned()))?;
+        let Some(request) = exchange else {
+            return Ok(None);
+        };
+        let (url, secrets) = (request.url.clone(), request.secrets.clone());
+        let http = self.platform.send(request).await;
+        let http = http.map_err(|failure| from_http_failure(&url, failure))?;
+        let response = self.token_in(&http, &secrets)?;
+        self.check_token(&response)?;
+        Ok(Some((response, http)))
+    }
+
+    /// The credential that the user has authorized, where all that came is to be
+    /// believed.
+    ///
+    /// # Errors
+    /// A violation: the id_token is not, or the token is not bound to the key that
+    /// it was to be bound to. Unavailable, where the server's keys cannot be had.
+    pub(super) async fn authorized(
+        &self,
+        mut response: TokenResponse,
+        http: &http::Response,
+        server: &Server,
+        nonce: Option<&SecretString>,
+        scope: &[String],
+    ) -> Result<NewCredential> {
+        self.check_token(&response)?;
+        let skew = token_response::clock_skew_millis(http);
+        let expected = Expected {
+            issuer: self.issuer_of_id_tokens(server),
+            client_id: self.config.client_id.as_deref().unwrap_or_default(),
+            algorithms: &server.id_token_algorithms,
+            nonce,
+            // Asked for in the authorization request alone.
+            max_age: self.config.max_age.filter(|_| nonce.is_some()),
+            subject: None,
+            access_token: &response.access_token,
+            server_now: Timestamp(http.arrived_at.0.saturating_add_signed(skew)),
+        };
+        let mut ignored = None;
+        match &response.id_token {
+            Some(id_token) => {
+                let checked = self.check_id_token(id_token, &expected, server).await;
+                // One that was not asked for is passed over.
+                match checked {
+                    Err(error) if !scope.iter().any(|name| name == "openid") => {
+                        ignored = Some(error);
+                    }
+                    checked => checked?,
+                }
+            }
             // OpenID Connect Core section 3.1.3.3: asked for openid, there is an
             // id_token. A plain OAuth server that ignores the scope has none.
-            let skew = token_response::clock_skew_millis(&http);
-            match &response.id_token {
-                Some(id_token) => id_token::check(
-                    id_token,
-                    &Expected {
-                        issuer: pending.server.issuer.as_deref(),
-                        client_id: self.config.client_id.as_deref().unwrap_or_default(),
-                        nonce: Some(nonce),
-                        access_token: &response.access_token,
-                        server_now: Timestamp(http.arrived_at.0.saturating_add_signed(skew)),
-                    },
-                )?,
-                None if pending.server.issuer.is_some() => {
-                    return Err(Error::violation(
-                        ViolationKind::IdToken,
-                        "the scope openid was asked for and no id_token came",
-                    ));
-                }
-                None => {}
+            None if nonce.is_some() && server.issuer.is_some() => {
+                return Err(id_token::violation(
+                    "the scope openid was asked for and no id_token came",
+                ));
             }
+            None => {}
         }
-        Ok(self.credential(
-            response,
-            &http,
-            RenewalReason::Authorization,
-            pending.server.clone(),
-            &pending.scope,
-        ))
+        let long_lived = self.long_lived(&response.access_token, server).await?;
+        let http = match &long_lived {
+            Some((long_lived, later)) => {
+                response.replace_token(long_lived.clone());
+                later
+            }
+            None => http,
+        };
+        response.quirks.extend(self.config.dialect.request_quirks());
+        let reason = RenewalReason::Authorization;
+        let mut new = self.credential(response, http, reason, server.clone(), scope);
+        let id_token = new.id_token.take();
+        match ignored {
+            None => new.credential.id_token = id_token,
+            Some(error) => new.quirks.push(id_token_ignored(&error)),
+        }
+        Ok(new)
     }
 
     /// Tells of a redirect that is not the answer to anything begun here. It is
@@ -221,7 +386,7 @@ impl<P: Platform> Connection<P> {
 
     /// Remembers how an authorization ended. A credential that is there goes on
     /// being used.
-    async fn note_failed_authorization(&self, error: Error) -> Error {
+    pub(super) async fn note_failed_authorization(&self, error: Error) -> Error {
         let now = self.platform.now();
         let event = Event::new(now, EventKind::AuthorizationFailed, error.to_string());
         let cause = match &error {

@@ -1,20 +1,22 @@
-//! A fake world for the flows: a paused clock, a store in memory, and an
-//! authorization server that rotates refresh tokens and detects their reuse.
+//! A fake world for the flows: a paused clock, a store in memory, keys, and an
+//! authorization server that looks at everything that it is sent.
 //! Every effect can be made to fail, and a flow can be dropped at any of them,
 //! which is what a crash is.
 
 use super::Connection;
+use super::fake_keys;
+use super::fake_server::{self, Received, Server};
 use crate::config::{Config, parse};
 use crate::event::Event;
 use crate::http::{Failure, Request, Response};
 use crate::platform::{
     Entry, Lease, Loaded, Platform, Random, SealingKey, SecretError, StoreError, Swapped,
 };
-use crate::secret::{SecretString, base64url};
+use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::json;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::{Pin, pin};
@@ -66,86 +68,6 @@ impl Answer {
     }
 }
 
-/// The authorization server.
-#[derive(Default)]
-pub struct Server {
-    issued: u64,
-    good: BTreeSet<String>,
-    spent: BTreeSet<String>,
-    /// Whether a refresh token is replaced at each use.
-    pub rotates: bool,
-    /// The lifetime of its tokens, in seconds; `None`: it does not say.
-    pub lifetime: Option<u64>,
-    /// Whether it gives refresh tokens.
-    pub gives_refresh_tokens: bool,
-    /// The `nonce` for the next id_token.
-    pub nonce: Option<String>,
-    /// How often a spent refresh token came.
-    pub reuses: u32,
-}
-
-impl Server {
-    fn issue(&mut self, with_refresh_token: bool) -> Response {
-        self.issued += 1;
-        let mut body = json!({
-            "access_token": format!("access-{}", self.issued),
-            "token_type": "Bearer",
-        });
-        if let Some(lifetime) = self.lifetime {
-            body["expires_in"] = lifetime.into();
-        }
-        if with_refresh_token {
-            let refresh_token = format!("refresh-{}", self.issued);
-            self.good.insert(refresh_token.clone());
-            body["refresh_token"] = refresh_token.into();
-        }
-        if let Some(nonce) = self.nonce.take() {
-            let claims = json!({"iss": "https://as.example", "aud": "id", "nonce": nonce,
-                "iat": BEGINNING / 1000, "exp": BEGINNING / 1000 + 3600});
-            let part = |value: serde_json::Value| base64url(value.to_string().as_bytes());
-            let id_token = format!("{}.{}.c2ln", part(json!({"alg": "RS256"})), part(claims));
-            body["id_token"] = id_token.into();
-        }
-        response(200, &body.to_string())
-    }
-
-    fn answer(&mut self, form: &BTreeMap<String, String>) -> Response {
-        let refused = response(400, r#"{"error":"invalid_grant"}"#);
-        match form.get("grant_type").map(String::as_str) {
-            Some("authorization_code")
-                if form.get("code").map(String::as_str) == Some("good-code") =>
-            {
-                self.issue(self.gives_refresh_tokens)
-            }
-            Some("refresh_token") => {
-                let token = form.get("refresh_token").cloned().unwrap_or_default();
-                if self.spent.contains(&token) {
-                    // RFC 9700 section 4.14.2: the whole family goes.
-                    self.reuses += 1;
-                    self.good.clear();
-                    return refused;
-                }
-                if !self.good.contains(&token) {
-                    return refused;
-                }
-                if self.rotates {
-                    self.good.remove(&token);
-                    self.spent.insert(token);
-                }
-                self.issue(self.rotates)
-            }
-            Some("client_credentials") => self.issue(false),
-            Some("password") => self.issue(self.gives_refresh_tokens),
-            _ => refused,
-        }
-    }
-
-    /// Takes a refresh token as issued before the test began.
-    pub fn accept(&mut self, refresh_token: &str) {
-        self.good.insert(refresh_token.to_owned());
-    }
-}
-
 fn response(status: u16, body: &str) -> Response {
     Response {
         status,
@@ -153,14 +75,6 @@ fn response(status: u16, body: &str) -> Response {
         body: body.as_bytes().to_vec(),
         arrived_at: Timestamp(0),
     }
-}
-
-/// What a request carried.
-#[derive(Clone, Debug)]
-pub struct Received {
-    pub url: String,
-    pub form: BTreeMap<String, String>,
-    pub headers: BTreeMap<String, String>,
 }
 
 /// The world, shared by everybody in it.
@@ -268,6 +182,55 @@ impl World {
         run(connection.complete_authorization(redirect)).expect("authorized");
         self.received.borrow_mut().clear();
         connection
+    }
+
+    /// The server with its metadata, and all that it offers.
+    pub fn with_metadata() -> Rc<Self> {
+        let world = Self::new();
+        world.publish(&[]);
+        world
+    }
+
+    /// Publishes the server's metadata, with these in place of what is true; null
+    /// takes away.
+    pub fn publish(&self, changes: &[(&str, serde_json::Value)]) {
+        let mut metadata = fake_server::metadata();
+        let fields = metadata.as_object_mut().expect("an object");
+        for (name, value) in changes {
+            match value {
+                serde_json::Value::Null => fields.remove(*name),
+                value => fields.insert((*name).to_owned(), value.clone()),
+            };
+        }
+        let place = format!("{}/.well-known/openid-configuration", fake_server::ISSUER);
+        self.documents
+            .borrow_mut()
+            .insert(place, metadata.to_string());
+    }
+
+    /// What the user comes back with from the authorization server.
+    pub fn consent(&self, authorization_url: &str) -> String {
+        let mut server = self.server.borrow_mut();
+        let consented = server.consent(authorization_url, CLOCK.get().now / 1000);
+        consented.expect("the server takes the request")
+    }
+
+    /// Has the user authorize a connection, from the beginning to the end.
+    pub fn authorize(&self, connection: &Connection<FakePlatform>) -> crate::error::Result<()> {
+        let begun = run(connection.begin_authorization(&Default::default()))?;
+        let query = self.consent(&begun.authorization_url);
+        let url = format!("{}?{query}", begun.redirect_uri);
+        let redirect = crate::authorization::Redirect::from_url(&url)?;
+        run(connection.complete_authorization(redirect))
+    }
+
+    /// Everything that was sent to an endpoint.
+    pub fn sent_to(&self, path: &str) -> Vec<Received> {
+        let received = self.received.borrow();
+        let to_it = received
+            .iter()
+            .filter(|received| received.url.ends_with(path));
+        to_it.cloned().collect()
     }
 
     /// Lets time pass.
@@ -410,19 +373,28 @@ impl Platform for FakePlatform {
         step().await;
         let world = &self.0;
         let url = request.url.to_string();
-        let form: BTreeMap<String, String> =
-            form_urlencoded::parse(request.body.reveal().as_bytes())
-                .into_owned()
-                .collect();
+        let body = request.body.reveal().to_owned();
+        let pairs: Vec<(String, String)> = form_urlencoded::parse(body.as_bytes())
+            .into_owned()
+            .collect();
         let headers = request.headers.iter();
         let headers = headers
             .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
             .collect();
-        world.received.borrow_mut().push(Received {
+        let received = Received {
+            method: crate::dpop::name_of(request.method),
             url: url.clone(),
-            form: form.clone(),
+            form: pairs.iter().cloned().collect(),
+            pairs,
             headers,
-        });
+            body,
+        };
+        world.received.borrow_mut().push(received.clone());
+        let now = CLOCK.get().now / 1000;
+        let served = |world: &World| {
+            let mut server = world.server.borrow_mut();
+            server.answer(&received, now)
+        };
         let answer = world.answers.borrow_mut().pop_front();
         let mut answered = match answer {
             Some(Answer::Http(status, headers, body)) => {
@@ -435,15 +407,16 @@ impl Platform for FakePlatform {
             }
             Some(Answer::Fails(failure)) => return Err(failure),
             Some(Answer::Lost) => {
-                world.server.borrow_mut().answer(&form);
+                served(world);
                 return Err(Failure::InDoubt("the connection broke off".to_owned()));
             }
-            None if url.ends_with("/token") => world.server.borrow_mut().answer(&form),
-            None if url.ends_with("/revoke") => response(200, ""),
-            None => match world.documents.borrow().get(&url) {
-                Some(document) => response(200, document),
-                None => response(404, ""),
-            },
+            None => {
+                let document = world.documents.borrow().get(&url).cloned();
+                match document.map(|document| response(200, &document)) {
+                    Some(document) => document,
+                    None => served(world).unwrap_or_else(|| response(404, "")),
+                }
+            }
         };
         // The answer is on its way: a crash here loses it.
         step().await;
@@ -551,6 +524,34 @@ impl Platform for FakePlatform {
             key: [*byte; 32],
         });
         Ok(keys.collect())
+    }
+
+    async fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, SecretError> {
+        let found = fake_keys::of_host(key);
+        let found = found.ok_or_else(|| SecretError::NotFound(format!("there is no {key}")))?;
+        let signed = fake_keys::sign(&found, algorithm, data);
+        signed.ok_or_else(|| SecretError::Unsupported(algorithm.to_owned()))
+    }
+
+    async fn public_key(&self, key: &str) -> Result<String, SecretError> {
+        let found = fake_keys::of_host(key);
+        let found = found.ok_or_else(|| SecretError::NotFound(format!("there is no {key}")))?;
+        if key == fake_keys::CARELESS {
+            return Ok(found.to_string());
+        }
+        Ok(fake_keys::public(&found).to_string())
+    }
+
+    async fn verify(
+        &self,
+        jwk: &str,
+        algorithm: &str,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, SecretError> {
+        let key = serde_json::from_str(jwk).expect("a key is JSON");
+        let verified = fake_keys::verify(&key, algorithm, data, signature);
+        verified.ok_or_else(|| SecretError::Unsupported(algorithm.to_owned()))
     }
 
     fn emit(&self, _connection: &str, event: &Event) {

@@ -1,7 +1,9 @@
 //! Authorization in one call, for hosts that have a user before them.
 
-use super::Connection;
+use super::{Connection, DevicePoll};
 use crate::authorization::{AuthorizationOptions, Redirect};
+use crate::config::Grant;
+use crate::device_authorization::DeviceAuthorization;
 use crate::error::{Error, Result, ViolationKind};
 use crate::platform::Platform;
 use crate::time::Timestamp;
@@ -93,6 +95,13 @@ pub trait UserAgent {
         connection: &str,
         url: &str,
     ) -> std::result::Result<(), UserAgentError>;
+
+    /// Shows a device code to the user.
+    async fn show_device_code(
+        &self,
+        connection: &str,
+        device: &DeviceAuthorization,
+    ) -> std::result::Result<(), UserAgentError>;
 }
 
 impl<P: Platform> Connection<P> {
@@ -114,6 +123,9 @@ impl<P: Platform> Connection<P> {
             return self.refresh().await.map(drop);
         }
         self.ensure_configured()?;
+        if self.config.grant == Grant::DeviceCode {
+            return self.authorize_device(user_agent, timeout_seconds).await;
+        }
         let configured = options
             .redirect_uri
             .as_ref()
@@ -141,6 +153,43 @@ impl<P: Platform> Connection<P> {
             patience.min(begun.expires_at),
         )
         .await
+    }
+
+    /// The same with a code for another device (RFC 8628) in place of the browser:
+    /// shows it, and polls until the user has decided.
+    ///
+    /// # Errors
+    /// Not authorized, where the user does not decide in time; else as beginning
+    /// and polling have them.
+    pub async fn authorize_device(
+        &self,
+        user_agent: &impl UserAgent,
+        timeout_seconds: u32,
+    ) -> Result<()> {
+        let device = self.begin_device_authorization().await?;
+        user_agent
+            .show_device_code(&self.name, &device)
+            .await
+            .map_err(from_user_agent_error)?;
+        let patience = self
+            .platform
+            .now()
+            .plus_millis(u64::from(timeout_seconds) * 1000);
+        let mut wait = device.interval_seconds;
+        loop {
+            let left = patience.millis_since(self.platform.now());
+            if left == 0 {
+                return Err(Error::NotAuthorized(
+                    "the user did not decide in time".to_owned(),
+                ));
+            }
+            let pause = wait.saturating_mul(1000).min(left);
+            self.platform.sleep(pause).await;
+            match self.poll_device_authorization().await? {
+                DevicePoll::Authorized => return Ok(()),
+                DevicePoll::Pending(seconds) => wait = seconds,
+            }
+        }
     }
 
     async fn await_redirect(

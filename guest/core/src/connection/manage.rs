@@ -1,18 +1,20 @@
-//! Looking at a connection, clearing it, revoking it.
+//! Looking at a connection, clearing it, revoking it, and asking the server what it
+//! knows of its token.
 
 use super::renew::error_of;
+use super::sending::{Call, refusal};
 use super::{Connection, from_http_failure};
 use crate::config::{self, Problem, Severity};
-use crate::error::{Error, Reauthorization, Result, ServerError};
+use crate::error::{Error, Reauthorization, Result};
 use crate::event::{Event, EventKind};
-use crate::http;
-use crate::json;
+use crate::json::{self, Object};
+use crate::metadata::Server;
 use crate::platform::Platform;
-use crate::record::{FailureCause, Record, RenewalReason};
+use crate::record::{Credential, FailureCause, Record, RenewalReason};
 use crate::renewal;
-use crate::secret::{SecretString, printable};
+use crate::secret::SecretString;
 use crate::time::Timestamp;
-use crate::token_request;
+use serde_json::Value;
 
 /// Where a connection stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,10 +68,7 @@ impl<P: Platform> Connection<P> {
     /// Storage; a config that is incomplete is a state, not an error.
     pub async fn status(&self) -> Result<Status> {
         let record = self.load().await?.record;
-        let credential = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
+        let credential = self.credential_in(&record);
         let failure = record
             .failure
             .as_ref()
@@ -99,10 +98,7 @@ impl<P: Platform> Connection<P> {
         if !errors.is_empty() {
             return ConnectionState::NotConfigured(errors);
         }
-        let credential = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
+        let credential = self.credential_in(record);
         let is_valid = credential.is_some_and(|c| renewal::is_valid(c, self.platform.now()));
         let failure = record
             .failure
@@ -142,10 +138,7 @@ impl<P: Platform> Connection<P> {
     /// Not authorized, where there is none; storage.
     pub async fn response_json(&self) -> Result<SecretString> {
         let record = self.load().await?.record;
-        let credential = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
+        let credential = self.credential_in(&record);
         let credential = credential.ok_or_else(no_credential)?;
         Ok(credential.response.clone())
     }
@@ -171,6 +164,7 @@ impl<P: Platform> Connection<P> {
             record.generation += 1;
             record.journal = None;
             record.failure = None;
+            record.device = None;
             if had_one {
                 record.remember(event.clone());
             }
@@ -201,14 +195,9 @@ impl<P: Platform> Connection<P> {
         let _lease =
             lease.ok_or_else(|| Error::unavailable("a renewal is under way; try again"))?;
         let record = self.load().await?.record;
-        let credential = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
+        let credential = self.credential_in(&record);
         let credential = credential.ok_or_else(no_credential)?;
-        let server = credential.server.clone().overlaid_with(&self.config);
-        let endpoint = server.revocation_endpoint()?;
-        let client = self.client(&server).await?;
+        let server = self.issuer_of(credential);
         let refresh_token = credential.refresh_token.as_ref();
         // RFC 7009 section 2.1: with the refresh token the server revokes the
         // access tokens too, if it can; so those go second.
@@ -217,17 +206,13 @@ impl<P: Platform> Connection<P> {
             .into_iter()
             .chain([(&credential.access_token, "access_token")]);
         for (token, hint) in tokens {
-            let request = token_request::build_revocation(
-                &self.config,
-                endpoint.clone(),
-                &client,
-                token,
-                hint,
-            )?;
+            let call = about_token(&server, "revocation_endpoint", token, hint)?;
+            let request = self.ready(&call).await?;
             let secrets = request.secrets.clone();
-            let response = self.platform.send(request).await;
-            let response = response.map_err(|failure| from_http_failure(&endpoint, failure))?;
-            match revocation_error(&response, &secrets) {
+            let response = self.send(&call, request).await;
+            let response =
+                response.map_err(|failure| from_http_failure(&call.endpoint, failure))?;
+            match refusal(&call.endpoint, &response, &secrets) {
                 None => {}
                 // RFC 7009 section 2.2.1: it revokes refresh tokens alone.
                 Some(Error::Refused(error))
@@ -244,9 +229,92 @@ impl<P: Platform> Connection<P> {
         );
         self.forget(event).await
     }
+
+    /// What the server knows of the access token (RFC 7662 section 2.2), as JSON.
+    ///
+    /// # Errors
+    /// Not authorized, where there is none; unsupported, where the server has no
+    /// introspection endpoint; refused; unavailable; a violation; storage.
+    pub async fn introspect(&self) -> Result<SecretString> {
+        self.ensure_configured()?;
+        let record = self.load().await?.record;
+        let credential = self.credential_in(&record).ok_or_else(no_credential)?;
+        let known = self.introspected(credential).await?;
+        if credential.expires_at.is_none()
+            && let Some(expiry) = expiry_in(&known, credential)
+        {
+            self.change(&mut |current| {
+                if current.generation == record.generation
+                    && let Some(credential) = &mut current.credential
+                {
+                    self.put_expiry(credential, Some(expiry));
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(SecretString::new(json::text(&Value::Object(known))))
+    }
+
+    async fn introspected(&self, credential: &Credential) -> Result<Object> {
+        let server = self.issuer_of(credential);
+        let token = &credential.access_token;
+        let call = about_token(&server, "introspection_endpoint", token, "access_token")?;
+        self.ask(&call).await
+    }
+
+    /// Whether the server is to be asked when the token expires, since it did not
+    /// say.
+    pub(super) fn introspects(&self, credential: &Credential) -> bool {
+        let of_config = self.config.endpoints.introspection.as_ref();
+        let endpoint = of_config.or(credential.server.endpoints.introspection.as_ref());
+        credential.expires_at.is_none() && endpoint.is_some()
+    }
+
+    /// When the token expires, as the server has it where it is asked.
+    pub(super) async fn introspected_expiry(&self, credential: &Credential) -> Option<Timestamp> {
+        let known = self.introspected(credential).await.ok()?;
+        expiry_in(&known, credential)
+    }
+
+    /// Puts an expiry that has been learnt, and with it when the token is due.
+    pub(super) fn put_expiry(&self, credential: &mut Credential, expiry: Option<Timestamp>) {
+        let Some(expiry) = expiry else {
+            return;
+        };
+        let (policy, received_at) = (&self.config.renewal, credential.received_at);
+        let lifetime = expiry.millis_since(received_at);
+        let fresh_until = renewal::fresh_until(received_at, lifetime, policy, &self.platform);
+        credential.expires_at = Some(expiry);
+        credential.fresh_until = Some(fresh_until);
+    }
 }
 
-fn no_credential() -> Error {
+/// A call that is about a token: its revocation (RFC 7009 section 2.1) or its
+/// introspection (RFC 7662 section 2.1).
+fn about_token<'a>(
+    server: &'a Server,
+    endpoint: &str,
+    token: &SecretString,
+    hint: &str,
+) -> Result<Call<'a>> {
+    let form = vec![
+        ("token", token.clone()),
+        ("token_type_hint", SecretString::new(hint)),
+    ];
+    Call::to(server, endpoint, form, &[])
+}
+
+/// The expiry of an active token by the host's clock (RFC 7662 section 2.2).
+fn expiry_in(known: &Object, credential: &Credential) -> Option<Timestamp> {
+    let is_active = known.get("active") == Some(&Value::Bool(true));
+    let expiry = known.get("exp").filter(|_| is_active)?.as_u64()?;
+    let by_server = Timestamp::from_seconds(expiry);
+    let expiry = by_server.0.saturating_add_signed(-credential.skew_millis);
+    Some(Timestamp(expiry)).filter(|expiry| *expiry > credential.received_at)
+}
+
+pub(super) fn no_credential() -> Error {
     Error::NotAuthorized("the connection has no credential".to_owned())
 }
 
@@ -256,30 +324,4 @@ fn is_passing(cause: &FailureCause) -> bool {
         cause,
         FailureCause::Unavailable(_) | FailureCause::Denied(_)
     )
-}
-
-/// What a revocation endpoint says where it did not revoke (RFC 7009 section
-/// 2.2.1).
-fn revocation_error(response: &http::Response, secrets: &[SecretString]) -> Option<Error> {
-    let status = response.status;
-    if status == 200 || status == 204 {
-        return None;
-    }
-    let body = json::parse_object(&response.body).unwrap_or_default();
-    let text = |name: &str| {
-        body.get(name)
-            .and_then(serde_json::Value::as_str)
-            .map(|text| printable(text, secrets))
-    };
-    match text("error") {
-        Some(code) if status < 500 => Some(Error::Refused(ServerError::new(
-            code,
-            text("error_description"),
-            text("error_uri"),
-            Some(status),
-        ))),
-        _ => Some(Error::unavailable(format!(
-            "the revocation endpoint answered with the status {status}"
-        ))),
-    }
 }

@@ -3,12 +3,18 @@
 //! host's imports.
 //!
 //! [`token`](Connection::token) is the heart; the renewal behind it is in
-//! `renew`, the user's part in `authorize`, the rest in `manage`.
+//! `renew`, the user's part in `authorize` and `device`, who the user is in
+//! `identity`, the rest in `manage`. How a request is made is in `sending`, how
+//! its server is found in `discovery`.
 
 mod authorize;
+mod device;
+mod discovery;
+mod identity;
 mod interactive;
 mod manage;
 mod renew;
+mod sending;
 mod storage;
 
 #[cfg(test)]
@@ -16,22 +22,32 @@ mod explore;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod fake_keys;
+#[cfg(test)]
+mod fake_server;
+#[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
 mod tests;
 
 pub use authorize::Begun;
+pub use device::DevicePoll;
+pub use discovery::{discover_resource, register_client};
 pub use interactive::{Arrival, Arrived, Listener, Outcome, UserAgent, UserAgentError};
 pub use manage::{ConnectionState, LastRenewal, Status};
 
-use crate::client_authentication::{self, Client};
-use crate::config::{self, BasicEncoding, Config, Grant, Problem, Secret};
+use crate::config::{self, Config, Grant, Problem, Secret};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, Violation, ViolationKind};
 use crate::http;
-use crate::metadata::{self, Server};
+use crate::metadata::Server;
 use crate::platform::{Platform, SecretError};
-use crate::record::Credential;
+use crate::provider;
+use crate::record::{Credential, Record};
 use crate::secret::{SecretString, hex};
 use crate::time::Timestamp;
+use identity::Keys;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use storage::Version;
@@ -72,6 +88,11 @@ pub struct Connection<P> {
     platform: P,
     store_key: String,
     known: RefCell<Option<Version>>,
+    /// The nonce that the authorization server wants in the next proof. It lives
+    /// for minutes, and so is not stored.
+    dpop_nonce: RefCell<Option<String>>,
+    /// The keys that the server published when last looked.
+    keys: RefCell<Option<Keys>>,
 }
 
 impl<P: Platform> Connection<P> {
@@ -81,11 +102,20 @@ impl<P: Platform> Connection<P> {
     /// Not configured, where the name is none: it becomes part of store keys.
     pub fn open(name: &str, config: Config, platform: P) -> Result<Self> {
         check_name(name)?;
+        let (declared, binding) = (provider::dialect(&config), binding(&config));
+        let problems = config::check_with(&config, &declared);
+        let mut config = config;
+        // Where nothing is declared the problems say why, and nothing is sent.
+        if let Ok(dialect) = declared {
+            provider::complete(&mut config, dialect);
+        }
         Ok(Self {
-            problems: config::check(&config),
-            binding: binding(&config),
+            problems,
+            binding,
             store_key: format!("{name}.tokens"),
             known: RefCell::new(None),
+            dpop_nonce: RefCell::new(None),
+            keys: RefCell::new(None),
             name: name.to_owned(),
             config,
             platform,
@@ -114,45 +144,14 @@ impl<P: Platform> Connection<P> {
     /// metadata of its issuer where something is missing.
     async fn discover(&self) -> Result<Server> {
         let by_hand = Server::from_config(&self.config);
-        let Some(issuer) = &self.config.issuer else {
+        let declares_endpoints =
+            self.config.issuer.is_none() && self.config.dialect.has(Field::TOKEN_ENDPOINT);
+        let Some(issuer) = by_hand.issuer.as_ref().filter(|_| !declares_endpoints) else {
             return Ok(by_hand);
         };
-        let url = Endpoint::parse(issuer)
-            .map_err(|what| Error::NotAuthorized(format!("the issuer {what}")))?;
-        let mut failure = None;
-        for candidate in metadata::discovery_urls(&url) {
-            let request = http::Request {
-                method: http::Method::Get,
-                url: candidate.clone(),
-                headers: vec![("accept".to_owned(), SecretString::new("application/json"))],
-                body: SecretString::default(),
-                secrets: Vec::new(),
-                timeout_millis: self.config.timeout_millis(),
-            };
-            match self.platform.send(request).await {
-                Ok(response) if response.status == 200 => {
-                    let server = metadata::parse(issuer, &response.body)?;
-                    return Ok(server.overlaid_with(&self.config));
-                }
-                // Where there is nothing the next place is tried.
-                Ok(response) if response.status < 500 && response.status != 429 => {}
-                Ok(response) => {
-                    failure = Some(Error::unavailable(format!(
-                        "{candidate} answered with the status {}",
-                        response.status
-                    )));
-                }
-                Err(error) => return Err(from_http_failure(&candidate, error)),
-            }
-        }
-        Err(failure.unwrap_or_else(|| {
-            Error::violation(
-                ViolationKind::Metadata,
-                format!(
-                    "{issuer} has no metadata at the well-known places; name the endpoints by hand"
-                ),
-            )
-        }))
+        let timeout = self.config.timeout_millis();
+        let server = discovery::discover(&self.platform, issuer, timeout).await?;
+        Ok(server.overlaid_with(&self.config))
     }
 
     /// The config as it takes effect, the server's metadata included.
@@ -163,33 +162,31 @@ impl<P: Platform> Connection<P> {
         Ok(config::resolve(&self.config, &self.discover().await?))
     }
 
-    /// The client as it authenticates to that server, its secret resolved.
-    async fn client(&self, server: &Server) -> Result<Client<'_>> {
-        let method = client_authentication::choose(&self.config, server);
-        let secret = match &self.config.client_secret {
-            Some(secret) if method.needs_secret() => Some(self.reveal(secret).await?),
-            _ => None,
-        };
-        Ok(Client {
-            id: self.config.client_id.as_deref(),
-            secret,
-            method,
-            basic_encoding: self
-                .config
-                .basic_encoding
-                .unwrap_or(BasicEncoding::FormUrlencoded),
-        })
+    /// The credential of a record, where it is this config's.
+    fn credential_in<'a>(&self, record: &'a Record) -> Option<&'a Credential> {
+        let credential = record.credential.as_ref();
+        credential.filter(|credential| credential.binding == self.binding)
     }
 
-    async fn reveal(&self, secret: &Secret) -> Result<SecretString> {
-        match secret {
-            Secret::Literal(value) => Ok(value.clone()),
-            Secret::Reference(reference) => self
-                .platform
-                .resolve_secret(reference)
-                .await
-                .map_err(from_secret_error),
+    /// The server that issued a credential, as the config and the catalogue have
+    /// it now.
+    fn issuer_of(&self, credential: &Credential) -> Server {
+        let dialect = &self.config.dialect;
+        // The endpoints that a provider declares may have moved since; those of
+        // the region that the user chose have not.
+        if self.config.issuer.is_none()
+            && dialect.has(Field::TOKEN_ENDPOINT)
+            && !dialect.has(Field::CALLBACK_SERVER_PARAMETER)
+        {
+            return Server::from_config(&self.config);
         }
+        credential.server.clone().overlaid_with(&self.config)
+    }
+
+    /// Whom an id_token must be from, where that is known.
+    fn issuer_of_id_tokens<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
+        let declared = || self.config.dialect.get(Field::ID_TOKEN_ISSUER);
+        server.issuer.as_deref().or_else(declared)
     }
 
     fn token_of(&self, credential: &Credential) -> Token {
@@ -209,8 +206,8 @@ impl<P: Platform> Connection<P> {
     }
 }
 
-/// What a credential is bound to, as a hash: the client, the server, and for a
-/// grant that can simply be run again all that it asks for. A credential of
+/// What a credential is bound to, as a hash: the client, the server, the key of
+/// its proofs, and for a grant that can simply be run again all that it asks for. A credential of
 /// another binding is neither handed out nor sent anywhere: a changed
 /// `token_endpoint` is not told the refresh token of the old one.
 pub fn binding(config: &Config) -> String {
@@ -231,32 +228,50 @@ pub fn binding(config: &Config) -> String {
         (Some(issuer), _) => add(issuer),
         (None, token_endpoint) => add(token_endpoint.as_deref().unwrap_or_default()),
     }
-    let mut add_secret = |secret: &Option<Secret>| match secret {
-        None => add(""),
-        Some(Secret::Literal(value)) => add(value.reveal()),
-        Some(Secret::Reference(reference)) => add(reference),
-    };
+    fn text_of(secret: &Option<Secret>) -> &str {
+        match secret {
+            None => "",
+            Some(Secret::Literal(value)) => value.reveal(),
+            Some(Secret::Reference(reference)) => reference,
+        }
+    }
     match &config.grant {
-        Grant::RefreshToken { refresh_token } => add_secret(refresh_token),
+        Grant::RefreshToken { refresh_token } => add(text_of(refresh_token)),
         Grant::TokenExchange {
             subject_token,
+            subject_token_type,
             actor_token,
-            ..
+            actor_token_type,
+            requested_token_type,
         } => {
-            add_secret(subject_token);
-            add_secret(actor_token);
+            add(text_of(subject_token));
+            add(text_of(actor_token));
+            for text in [subject_token_type, actor_token_type, requested_token_type] {
+                add(text.as_deref().unwrap_or_default());
+            }
         }
         Grant::JwtBearer {
-            assertion, subject, ..
+            assertion,
+            issuer,
+            subject,
+            audience,
+            claims,
         } => {
-            add_secret(assertion);
-            add(subject.as_deref().unwrap_or_default());
+            add(text_of(assertion));
+            for text in [issuer, subject, audience, claims, &config.signing_key] {
+                add(text.as_deref().unwrap_or_default());
+            }
         }
         Grant::Password { username, .. } => add(username.as_deref().unwrap_or_default()),
         Grant::AuthorizationCode
         | Grant::DeviceCode
         | Grant::ClientCredentials
         | Grant::Extension(_) => {}
+    }
+    // A token that is bound to a key is of no use with another (RFC 9449).
+    if config.dpop {
+        add("dpop");
+        add(config.signing_key.as_deref().unwrap_or_default());
     }
     if !config.grant.needs_user() {
         for list in [&config.scope, &config.resource, &config.audience] {
@@ -285,13 +300,11 @@ fn check_name(name: &str) -> Result<()> {
     if is_name {
         return Ok(());
     }
-    Err(Error::NotConfigured(vec![Problem {
-        field: "name".to_owned(),
-        severity: config::Severity::Error,
-        message: "is not the name of a connection".to_owned(),
-        mend: "use at most 64 letters, digits, -, _ and ., beginning with a letter or digit"
-            .to_owned(),
-    }]))
+    Err(Error::not_configured(
+        "name",
+        "is not the name of a connection",
+        "use at most 64 letters, digits, -, _ and ., beginning with a letter or digit",
+    ))
 }
 
 fn from_http_failure(url: &Endpoint, failure: http::Failure) -> Error {
@@ -313,12 +326,11 @@ fn too_large(url: &Endpoint) -> Violation {
 
 fn from_secret_error(error: SecretError) -> Error {
     match error {
-        SecretError::NotFound(what) => Error::NotConfigured(vec![Problem {
-            field: "ref".to_owned(),
-            severity: config::Severity::Error,
-            message: what,
-            mend: "provide what the reference names, or change it".to_owned(),
-        }]),
+        SecretError::NotFound(what) => Error::not_configured(
+            "ref",
+            &what,
+            "provide what the reference names, or change it",
+        ),
         SecretError::Denied(why) => Error::Forbidden(why),
         SecretError::Unavailable(cause) => Error::unavailable(cause),
         SecretError::Unsupported(what) => Error::Unsupported(what),

@@ -5,22 +5,26 @@
 //! loses nothing that had arrived, any number of callers cause one request, and
 //! an outage is never taken for a logout.
 
+use super::identity::subject_of;
+use super::sending::Call;
 use super::storage::{COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
+use crate::dialect::Field;
 use crate::error::{
-    Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability,
+    Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability, Violation,
+    ViolationKind,
 };
 use crate::event::{Event, EventKind};
 use crate::http;
-use crate::id_token;
+use crate::id_token::Expected;
 use crate::metadata::Server;
 use crate::platform::{Lease, Platform};
 use crate::record::{Credential, Failure, FailureCause, Intent, Record, RenewalReason};
 use crate::renewal::{self, Demand, Standing, assess};
 use crate::secret::{SecretString, printable};
 use crate::time::Timestamp;
-use crate::token_request::{self, TokenGrant};
+use crate::token_request::{self, Form, TokenGrant};
 use crate::token_response::{self, TokenResponse};
 use std::rc::Rc;
 
@@ -39,8 +43,9 @@ enum Way {
     Grant,
 }
 
-/// A token request, with the refresh token that it spends.
-struct Prepared {
+/// A token request, made ready once, with the refresh token that it spends.
+struct Prepared<'a> {
+    call: Call<'a>,
     request: http::Request,
     spends: Option<SecretString>,
 }
@@ -64,23 +69,6 @@ impl<P: Platform> Connection<P> {
             rejected: options.rejected.clone(),
         })
         .await
-    }
-
-    /// The `Authorization` header for one request (RFC 6750 section 2.1).
-    ///
-    /// # Errors
-    /// As [`token`](Self::token); unsupported, where the token is of a type that
-    /// is not understood (RFC 6749 section 7.1).
-    pub async fn authorization_header(&self, options: &TokenOptions) -> Result<SecretString> {
-        let token = self.token(options).await?;
-        if !token.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(Error::Unsupported(format!(
-                "tokens of the type {}",
-                token.token_type
-            )));
-        }
-        let value = format!("Bearer {}", token.access_token.reveal());
-        Ok(SecretString::new(value))
     }
 
     /// Renews the token now, whether or not it is due, and even where the last
@@ -239,16 +227,27 @@ impl<P: Platform> Connection<P> {
                 Err(error) => return Err(self.note_undiscovered(&version, error).await),
             };
             let prepared = self.prepare(&way, &server).await?;
-            let spends = prepared.spends;
+            let spends = prepared.spends.clone();
             let begun = self.begin_journal(&version, spends.as_ref(), has_begun, lease);
             let Some((begun, interrupted)) = begun.await? else {
                 continue;
             };
             has_begun = true;
-            let setback = match self.send_with_retries(prepared.request, attempts).await? {
+            let setback = match self.send_with_retries(prepared, attempts).await? {
+                // There is no earlier token that it could have prolonged.
+                Ok((response, _))
+                    if response.access_token.is_empty() && !matches!(way, Way::Refresh(_)) =>
+                {
+                    Setback {
+                        cause: FailureCause::Violation(token_response::no_token()),
+                        retry_after_millis: None,
+                        in_doubt: true,
+                    }
+                }
                 Ok((response, http)) => {
-                    let new = self.renewed(&begun.record, reason, server, response, spends, &http);
-                    return self.commit(begun, interrupted, new, lease).await;
+                    let new = self.renewed(&begun.record, reason, &server, response, spends, &http);
+                    let committed = self.commit(begun, interrupted, &new, lease).await?;
+                    return Ok(self.settle(&new).await.unwrap_or(committed));
                 }
                 Err(setback) => setback,
             };
@@ -279,21 +278,13 @@ impl<P: Platform> Connection<P> {
     /// The server that a renewal goes to: the one that issued the credential,
     /// else the one that the config names.
     async fn server_of(&self, record: &Record) -> Result<Server> {
-        let bound = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
-        match bound {
-            Some(credential) => Ok(credential.server.clone().overlaid_with(&self.config)),
+        match self.credential_in(record) {
+            Some(credential) => Ok(self.issuer_of(credential)),
             None => self.discover().await,
         }
     }
 
-    async fn prepare(&self, way: &Way, server: &Server) -> Result<Prepared> {
-        let client = self.client(server).await?;
-        let endpoint = server.token_endpoint()?;
-        let build =
-            |grant: &TokenGrant<'_>| token_request::build(&self.config, endpoint, &client, grant);
+    async fn prepare<'a>(&self, way: &Way, server: &'a Server) -> Result<Prepared<'a>> {
         let spends = match (way, &self.config.grant) {
             (Way::Refresh(refresh_token), _) => Some(refresh_token.clone()),
             (
@@ -304,32 +295,59 @@ impl<P: Platform> Connection<P> {
             ) => Some(self.reveal(given).await?),
             _ => None,
         };
-        let request = match (&spends, &self.config.grant) {
-            (Some(refresh_token), _) => build(&TokenGrant::RefreshToken(refresh_token)),
-            (None, Grant::ClientCredentials) => build(&TokenGrant::ClientCredentials),
-            (
-                None,
-                Grant::Password {
-                    username: Some(username),
-                    password: Some(password),
-                },
-            ) => {
-                let password = self.reveal(password).await?;
-                build(&TokenGrant::Password {
-                    username,
-                    password: &password,
-                })
-            }
-            (None, Grant::Extension(grant_type)) => build(&TokenGrant::Extension(grant_type)),
-            (None, other) => Err(Error::Unsupported(format!(
-                "the grant {}",
-                other.grant_type()
-            ))),
+        let grant = match &spends {
+            Some(refresh_token) => TokenGrant::RefreshToken(refresh_token),
+            None => TokenGrant::Other(
+                self.config.grant.grant_type(),
+                self.grant_parameters().await?,
+            ),
         };
+        let mut call = Call::for_token(server, token_request::form(&self.config, grant))?;
+        call.asserts = spends.is_none();
         Ok(Prepared {
-            request: request?,
+            request: self.ready(&call).await?,
+            call,
             spends,
         })
+    }
+
+    /// What the config's grant sends that is its own, secrets resolved.
+    async fn grant_parameters(&self) -> Result<Form> {
+        let mut form = Form::new();
+        let mut put_text = |name, text: &Option<String>| {
+            if let Some(text) = text {
+                form.push((name, SecretString::new(text)));
+            }
+        };
+        let secrets = match &self.config.grant {
+            Grant::Password { username, password } => {
+                put_text("username", username);
+                [("password", password), ("", &None)]
+            }
+            Grant::JwtBearer { assertion, .. } => [("assertion", assertion), ("", &None)],
+            Grant::TokenExchange {
+                subject_token,
+                subject_token_type,
+                actor_token,
+                actor_token_type,
+                requested_token_type,
+            } => {
+                put_text("subject_token_type", subject_token_type);
+                put_text("actor_token_type", actor_token_type);
+                put_text("requested_token_type", requested_token_type);
+                [
+                    ("subject_token", subject_token),
+                    ("actor_token", actor_token),
+                ]
+            }
+            _ => return Ok(form),
+        };
+        for (name, secret) in secrets {
+            if let Some(secret) = secret {
+                form.push((name, self.reveal(secret).await?));
+            }
+        }
+        Ok(form)
     }
 
     /// Stores that a request is about to be sent, and tells whether that is after
@@ -380,12 +398,15 @@ impl<P: Platform> Connection<P> {
     /// the policy allows it.
     async fn send_with_retries(
         &self,
-        request: http::Request,
+        prepared: Prepared<'_>,
         attempts: u64,
     ) -> Result<std::result::Result<(TokenResponse, http::Response), Setback>> {
+        let call = &prepared.call;
+        let may_discard = prepared.spends.is_none();
+        let mut request = prepared.request;
         let mut attempt = 1;
         loop {
-            let outcome = self.send_token_request(request.clone()).await?;
+            let outcome = self.send_token_request(call, request, may_discard).await?;
             let Err(setback) = &outcome else {
                 return Ok(outcome);
             };
@@ -406,24 +427,33 @@ impl<P: Platform> Connection<P> {
                 return Ok(outcome);
             }
             self.platform.sleep(retry_at.millis_since(now)).await;
+            // Assertion and proof are for one sending.
+            request = match self.ready(call).await {
+                Ok(request) => request,
+                Err(_) => return Ok(outcome),
+            };
             attempt += 1;
         }
     }
 
+    /// Sends a token request once. `may_discard`: nothing is lost by not taking
+    /// what it brings.
     async fn send_token_request(
         &self,
+        call: &Call<'_>,
         request: http::Request,
+        may_discard: bool,
     ) -> Result<std::result::Result<(TokenResponse, http::Response), Setback>> {
-        let endpoint = request.url.clone();
+        let endpoint = &call.endpoint;
         let secrets = request.secrets.clone();
-        let response = match self.platform.send(request).await {
+        let response = match self.send(call, request).await {
             Ok(response) => response,
             Err(failure @ http::Failure::Forbidden(_)) => {
-                return Err(from_http_failure(&endpoint, failure));
+                return Err(from_http_failure(endpoint, failure));
             }
             Err(http::Failure::TooLarge) => {
                 return Ok(Err(Setback {
-                    cause: FailureCause::Violation(too_large(&endpoint)),
+                    cause: FailureCause::Violation(too_large(endpoint)),
                     retry_after_millis: None,
                     in_doubt: true,
                 }));
@@ -438,7 +468,13 @@ impl<P: Platform> Connection<P> {
                 }));
             }
         };
-        Ok(match token_response::read(&response, &secrets) {
+        let read = token_response::read(&response, &self.config.dialect, &secrets);
+        Ok(match read {
+            Ok(token) if may_discard && self.is_unbound(&token) => Err(Setback {
+                cause: FailureCause::Violation(unbound()),
+                retry_after_millis: None,
+                in_doubt: false,
+            }),
             Ok(token) => Ok((token, response)),
             Err(token_response::Failure::Refused(error)) => Err(Setback {
                 cause: FailureCause::Refused(error),
@@ -463,24 +499,44 @@ impl<P: Platform> Connection<P> {
         })
     }
 
+    /// Whether a token is not bound to the key that it was to be bound to (RFC
+    /// 9449 section 5).
+    pub(super) fn is_unbound(&self, response: &TokenResponse) -> bool {
+        self.config.dpop && !response.token_type.eq_ignore_ascii_case("dpop")
+    }
+
     /// The credential that a renewal brought, on top of the one it renews.
     fn renewed(
         &self,
         record: &Record,
         reason: RenewalReason,
-        server: Server,
+        server: &Server,
         response: TokenResponse,
         spent: Option<SecretString>,
         http: &http::Response,
     ) -> NewCredential {
-        let earlier = record
-            .credential
-            .as_ref()
-            .filter(|c| c.binding == self.binding);
+        let earlier = self.credential_in(record);
         let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
-        let mut new = self.credential(response, http, reason, server, granted);
+        let dialect = &self.config.dialect;
+        let mut response = response;
+        let is_unbound = self.is_unbound(&response);
+        if let Some(earlier) = earlier {
+            if response.access_token.is_empty() {
+                response.access_token = earlier.access_token.clone();
+            }
+            let kept = token_response::kept_in(&earlier.response, dialect);
+            token_response::keep(&mut response.raw, &kept);
+        } else {
+            response.quirks.extend(dialect.request_quirks());
+        }
+        let mut new = self.credential(response, http, reason, server.clone(), granted);
+        if is_unbound {
+            // Thrown away, it might take the only refresh token with it.
+            new.quirks.push(unbound().message);
+        }
         // RFC 6749 section 6: without a new refresh token the old one stays.
-        let is_kept = new.credential.refresh_token.is_none();
+        let is_kept = new.credential.refresh_token.is_none()
+            || spent.is_some() && self.config.dialect.has(Field::KEEPS_REFRESH_TOKEN);
         if is_kept {
             new.credential.refresh_token = spent;
         }
@@ -489,21 +545,21 @@ impl<P: Platform> Connection<P> {
             if is_kept && new.credential.refresh_expires_at.is_none() {
                 new.credential.refresh_expires_at = earlier.refresh_expires_at;
             }
-            if new.credential.id_token.is_none() {
-                new.credential.id_token.clone_from(&earlier.id_token);
-            }
+            new.credential.id_token.clone_from(&earlier.id_token);
+            self.limit(&mut new.credential);
         }
         new
     }
 
-    /// A credential made of a token response.
+    /// A credential made of a token response. The id_token is not among it until
+    /// it has been checked.
     pub(super) fn credential(
         &self,
         response: TokenResponse,
         http: &http::Response,
         reason: RenewalReason,
         server: Server,
-        granted_by_default: &[String],
+        asked: &[String],
     ) -> NewCredential {
         let received_at = http.arrived_at;
         let policy = &self.config.renewal;
@@ -511,53 +567,129 @@ impl<P: Platform> Connection<P> {
             .default_lifetime_seconds
             .map(|seconds| u64::from(seconds) * 1000);
         let lifetime = response.lifetime_millis.or(assumed);
-        let skew_millis = token_response::clock_skew_millis(http);
-        let mut quirks = response.quirks;
-        let server_now = Timestamp(received_at.0.saturating_add_signed(skew_millis));
-        // The credential is kept even if what came along is not to be believed:
-        // the refresh token may be the only one there is.
-        let id_token = response.id_token.filter(|id_token| {
-            let checked = id_token::check(
-                id_token,
-                &id_token::Expected {
-                    issuer: server.issuer.as_deref(),
-                    client_id: self.config.client_id.as_deref().unwrap_or_default(),
-                    nonce: None,
-                    access_token: &response.access_token,
-                    server_now,
-                },
-            );
-            if let Err(error) = &checked {
-                quirks.push(format!("an id_token was ignored: {error}"));
-            }
-            checked.is_ok()
-        });
+        let scope = response.scope.unwrap_or_else(|| asked.to_vec());
+        let not_granted = asked.iter().filter(|name| !scope.contains(name));
+        let not_granted = not_granted.cloned().collect::<Vec<_>>().join(" ");
+        let mut credential = Credential {
+            access_token: response.access_token,
+            token_type: printable(&response.token_type, &[]),
+            received_at,
+            expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
+            fresh_until: lifetime.map(|lifetime| {
+                renewal::fresh_until(received_at, lifetime, policy, &self.platform)
+            }),
+            refresh_token: response.refresh_token,
+            refresh_expires_at: response
+                .refresh_lifetime_millis
+                .map(|lifetime| received_at.plus_millis(lifetime)),
+            scope,
+            response: response.raw,
+            id_token: None,
+            skew_millis: token_response::clock_skew_millis(http),
+            authorized_at: received_at,
+            reason,
+            binding: self.binding.clone(),
+            server,
+        };
+        self.limit(&mut credential);
         NewCredential {
-            credential: Credential {
-                access_token: response.access_token,
-                token_type: printable(&response.token_type, &[]),
-                received_at,
-                expires_at: lifetime.map(|lifetime| received_at.plus_millis(lifetime)),
-                fresh_until: lifetime.map(|lifetime| {
-                    renewal::fresh_until(received_at, lifetime, policy, &self.platform)
-                }),
-                refresh_token: response.refresh_token,
-                refresh_expires_at: response
-                    .refresh_lifetime_millis
-                    .map(|lifetime| received_at.plus_millis(lifetime)),
-                scope: response
-                    .scope
-                    .unwrap_or_else(|| granted_by_default.to_vec()),
-                response: response.raw,
-                id_token,
-                skew_millis,
-                authorized_at: received_at,
-                reason,
-                binding: self.binding.clone(),
-                server,
-            },
-            quirks,
+            credential,
+            not_granted,
+            id_token: response.id_token,
+            quirks: response.quirks,
         }
+    }
+
+    /// Puts an end to the refresh token where the provider declares one that its
+    /// responses do not tell: so long after its last use, and so long after the
+    /// user authorized.
+    fn limit(&self, credential: &mut Credential) {
+        let after = |from: Timestamp, field| {
+            let seconds = self.config.dialect.number(field)?;
+            Some(from.plus_millis(u64::from(seconds) * 1000))
+        };
+        let idle = after(
+            credential.received_at,
+            Field::REFRESH_TOKEN_LIFETIME_SECONDS,
+        );
+        let total = after(
+            credential.authorized_at,
+            Field::AUTHORIZATION_LIFETIME_SECONDS,
+        );
+        let told = credential.refresh_expires_at;
+        credential.refresh_expires_at = [told.or(idle), total].into_iter().flatten().min();
+    }
+
+    /// Adds to the stored credential, which has just been obtained, what can be
+    /// found out about it at leisure: whether its id_token is genuine, and when it
+    /// expires, where the server did not say and introspects. The credential does
+    /// not wait for it, and is good without it.
+    pub(super) async fn settle(&self, new: &NewCredential) -> Option<Rc<Record>> {
+        let introspects = self.introspects(&new.credential);
+        if new.id_token.is_none() && !introspects {
+            return None;
+        }
+        let record = self.load().await.ok()?.record;
+        let credential = self
+            .credential_in(&record)
+            .filter(|stored| stored.access_token == new.credential.access_token)?;
+        let mut quirk = None;
+        let id_token = match &new.id_token {
+            None => None,
+            Some(id_token) => match self.check_renewed(id_token, credential).await {
+                Ok(()) => Some(id_token),
+                Err(error) => {
+                    let at = self.platform.now();
+                    let message = id_token_ignored(&error);
+                    quirk = Some(Event::new(at, EventKind::QuirkApplied, message));
+                    None
+                }
+            },
+        };
+        let expiry = match introspects {
+            true => self.introspected_expiry(credential).await,
+            false => None,
+        };
+        if id_token.is_none() && expiry.is_none() && quirk.is_none() {
+            return None;
+        }
+        let mut put = |current: &mut Record| {
+            if current.generation != record.generation {
+                return Ok(());
+            }
+            if let Some(credential) = &mut current.credential {
+                if id_token.is_some() {
+                    credential.id_token = id_token.cloned();
+                }
+                self.put_expiry(credential, expiry);
+            }
+            if let Some(quirk) = &quirk {
+                current.remember(quirk.clone());
+            }
+            Ok(())
+        };
+        self.change(&mut put).await.ok()?;
+        self.tell(quirk.as_slice());
+        Some(self.load().await.ok()?.record)
+    }
+
+    /// Checks an id_token that came with a renewal (OpenID Connect Core section
+    /// 12.2).
+    async fn check_renewed(&self, id_token: &SecretString, credential: &Credential) -> Result<()> {
+        let subject = credential.id_token.as_ref().and_then(subject_of);
+        let skew = credential.skew_millis;
+        let expected = Expected {
+            issuer: self.issuer_of_id_tokens(&credential.server),
+            client_id: self.config.client_id.as_deref().unwrap_or_default(),
+            algorithms: &credential.server.id_token_algorithms,
+            nonce: None,
+            max_age: None,
+            subject: subject.as_deref(),
+            access_token: &credential.access_token,
+            server_now: Timestamp(credential.received_at.0.saturating_add_signed(skew)),
+        };
+        self.check_id_token(id_token, &expected, &credential.server)
+            .await
     }
 
     /// Stores what a renewal brought; no token is handed out before. What came
@@ -567,7 +699,7 @@ impl<P: Platform> Connection<P> {
         &self,
         begun: Version,
         interrupted: bool,
-        new: NewCredential,
+        new: &NewCredential,
         lease: &P::Lease,
     ) -> Result<Rc<Record>> {
         let mut version = begun.clone();
@@ -784,6 +916,10 @@ fn doubt_of(record: &Record, now: Timestamp) -> Option<Intent> {
 pub(super) struct NewCredential {
     pub(super) credential: Credential,
     pub(super) quirks: Vec<String>,
+    /// The scopes asked for that were not granted.
+    not_granted: String,
+    /// The id_token that came along, unchecked.
+    pub(super) id_token: Option<SecretString>,
 }
 
 impl NewCredential {
@@ -817,6 +953,9 @@ impl NewCredential {
         if let Some(expires_at) = credential.expires_at {
             event = event.with("expires_at", expires_at.seconds().to_string());
         }
+        if !self.not_granted.is_empty() {
+            event = event.with("scope_not_granted", self.not_granted.as_str());
+        }
         let quirks = self.quirks.iter().map(|quirk| {
             Event::new(
                 credential.received_at,
@@ -833,6 +972,19 @@ impl NewCredential {
         record.journal = None;
         record.failure = None;
         events
+    }
+}
+
+/// What is told of an id_token that is not to be believed, and was not needed.
+pub(super) fn id_token_ignored(error: &Error) -> String {
+    format!("an id_token was ignored: {error}")
+}
+
+/// What an answer is where the token is not bound as it should be.
+pub(super) fn unbound() -> Violation {
+    Violation {
+        kind: ViolationKind::Response,
+        message: "the server did not bind the token to the key of dpop".to_owned(),
     }
 }
 

@@ -1,8 +1,21 @@
-//! The flows in the fake world.
+//! The flows in the fake world. What belongs to one part of the protocol is in a
+//! file of its own; obtaining, renewing and what may go wrong with it is here.
+
+mod clients;
+mod conformance;
+mod devices;
+mod discovering;
+mod grants;
+mod identities;
+mod proofs;
+mod requests;
+mod security;
 
 use super::fake::{Answer, CLIENT_CREDENTIALS, CODE, FakePlatform, World, run, run_all, run_steps};
+use super::fake_server::Decision;
 use super::*;
 use crate::authorization::{AuthorizationOptions, Redirect};
+use crate::device_authorization::DeviceAuthorization;
 use crate::error::{StorageFailureKind, Unavailability, ViolationKind};
 use crate::http::Failure;
 use crate::platform::StoreError;
@@ -196,6 +209,17 @@ mod obtaining {
     }
 
     #[test]
+    fn a_bearer_token_makes_one_header() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let options = TokenOptions::default();
+        let url = "https://api.example/";
+        let headers = run(connection.authorization_headers("GET", url, &options, None));
+        let bearer = SecretString::new("Bearer access-1");
+        assert_eq!(headers, Ok(vec![("Authorization", bearer)]));
+    }
+
+    #[test]
     fn a_token_of_unknown_type_makes_no_header() {
         let world = World::new();
         let connection = world.open(CLIENT_CREDENTIALS);
@@ -203,7 +227,9 @@ mod obtaining {
             200,
             r#"{"access_token":"a","token_type":"mac"}"#,
         ));
-        let header = run(connection.authorization_header(&TokenOptions::default()));
+        let options = TokenOptions::default();
+        let url = "https://api.example/";
+        let header = run(connection.authorization_headers("GET", url, &options, None));
         assert!(matches!(header, Err(Error::Unsupported(_))));
     }
 
@@ -963,21 +989,6 @@ mod authorizing {
         assert_eq!(violation.kind, ViolationKind::Issuer);
         assert_eq!(world.token_requests(), 0);
     }
-
-    #[test]
-    fn what_is_asked_for_and_cannot_be_done_is_said_before_the_user_is_troubled() {
-        let world = World::new();
-        for field in [
-            r#""par": true"#,
-            r#""token_endpoint_auth_method": "private_key_jwt", "signing_key": {"ref": "file:k"}"#,
-        ] {
-            let config = CODE.replacen('{', &format!("{{{field}, "), 1);
-            let begun = run(world
-                .open(&config)
-                .begin_authorization(&AuthorizationOptions::default()));
-            assert!(matches!(begun, Err(Error::Unsupported(_))), "{field}");
-        }
-    }
 }
 
 mod interacting {
@@ -1049,15 +1060,35 @@ mod interacting {
             self.state.replace(state.into_owned());
             Ok(())
         }
+
+        async fn show_device_code(
+            &self,
+            _: &str,
+            shown: &DeviceAuthorization,
+        ) -> std::result::Result<(), UserAgentError> {
+            self.state.replace(shown.user_code.clone());
+            let mut server = self.world.server.borrow_mut();
+            let device = server.device.as_mut().expect("a device");
+            device.decision = match self.queries.borrow_mut().pop_front() {
+                Some("allow") => Decision::Allowed,
+                Some("deny") => Decision::Denied,
+                _ => Decision::Undecided,
+            };
+            Ok(())
+        }
     }
 
-    fn authorize(world: &Rc<World>, queries: &[&'static str]) -> (Result<()>, Vec<Outcome>) {
-        let script = Script {
+    fn script(world: &Rc<World>, queries: &[&'static str]) -> Script {
+        Script {
             world: Rc::clone(world),
             queries: RefCell::new(queries.iter().copied().collect()),
             state: RefCell::default(),
             told: RefCell::default(),
-        };
+        }
+    }
+
+    fn authorize(world: &Rc<World>, queries: &[&'static str]) -> (Result<()>, Vec<Outcome>) {
+        let script = script(world, queries);
         let connection = world.open(CODE);
         let result = run(connection.authorize(&&script, &AuthorizationOptions::default(), 60));
         (result, script.told.into_inner())
@@ -1102,6 +1133,47 @@ mod interacting {
         let (status, told) = authorize(&World::new(), &["error=access_denied&state=STATE"]);
         assert!(matches!(status, Err(Error::Denied(_))));
         assert!(matches!(told.as_slice(), [Outcome::Failed(_)]));
+    }
+
+    /// What becomes of it where the user decides so on another device, and how
+    /// many seconds it took.
+    fn authorize_device(config: &str, decision: &'static str) -> (Result<()>, u64) {
+        let world = World::with_metadata();
+        let script = script(&world, &[decision]);
+        let connection = world.open(config);
+        let platform = FakePlatform(Rc::clone(&world));
+        let begun = platform.now();
+        let result = run(connection.authorize_device(&&script, 60));
+        assert_eq!(*script.state.borrow(), "WDJB-MJHT", "it was shown");
+        (result, platform.now().millis_since(begun) / 1000)
+    }
+
+    #[test]
+    fn a_device_is_polled_until_the_user_has_decided() {
+        let config = devices::DEVICE;
+        assert_eq!(authorize_device(config, "allow"), (Ok(()), 5));
+        let (denied, _) = authorize_device(config, "deny");
+        assert!(matches!(denied, Err(Error::Denied(_))));
+        // By redirect or by device is the user's choice, not the config's.
+        let code = config.replace(r#""grant_type": "device_code", "#, "");
+        assert_eq!(authorize_device(&code, "allow"), (Ok(()), 5));
+    }
+
+    #[test]
+    fn a_user_of_a_device_who_does_not_decide_is_not_awaited_for_ever() {
+        let (result, seconds) = authorize_device(devices::DEVICE, "");
+        assert!(matches!(result, Err(Error::NotAuthorized(_))));
+        assert_eq!(seconds, 60);
+    }
+
+    #[test]
+    fn the_device_grant_shows_a_code_and_opens_no_browser() {
+        let world = World::with_metadata();
+        let script = script(&world, &["allow"]);
+        let connection = world.open(devices::DEVICE);
+        run(connection.authorize(&&script, &AuthorizationOptions::default(), 60))
+            .expect("authorized");
+        assert_eq!(*script.state.borrow(), "WDJB-MJHT");
     }
 
     #[test]

@@ -1,0 +1,200 @@
+//! What a resource server asks for: the `WWW-Authenticate` header (RFC 9110
+//! section 11.6.1).
+
+/// One challenge: a scheme and its parameters, names in lower case.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Challenge {
+    /// The scheme, such as `bearer`.
+    pub scheme: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl Challenge {
+    /// The value of a parameter; of one that is there twice the last.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut named = self.parameters.iter().rev();
+        let found = named.find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The value of a parameter, whichever challenge of a header has it.
+pub(crate) fn parameter(header: &str, name: &str) -> Option<String> {
+    let challenges = parse(header);
+    let mut values = challenges.iter().filter_map(|one| one.parameter(name));
+    values.next().map(str::to_owned)
+}
+
+/// The challenges of a header; none where it is malformed.
+pub(crate) fn parse(header: &str) -> Vec<Challenge> {
+    read(header).unwrap_or_default()
+}
+
+fn read(header: &str) -> Option<Vec<Challenge>> {
+    let mut challenges: Vec<Challenge> = Vec::new();
+    let mut rest = header;
+    loop {
+        let unread = rest.trim_start_matches([' ', '\t', ',']);
+        let is_separated = rest[..rest.len() - unread.len()].contains(',');
+        if unread.is_empty() {
+            return Some(challenges);
+        }
+        let (name, after) = word(unread);
+        if name.is_empty() {
+            return None;
+        }
+        let value = after.trim_start_matches([' ', '\t']).strip_prefix('=');
+        rest = match (value, challenges.last_mut()) {
+            (Some(value), Some(challenge)) => {
+                let value = value.trim_start_matches([' ', '\t']);
+                let (text, after) = match value.strip_prefix('"') {
+                    Some(quoted) => unquoted(quoted)?,
+                    None => {
+                        let (text, after) = word(value);
+                        (text.to_owned(), after)
+                    }
+                };
+                // Without a value it is the padding of credentials in one word.
+                if text.is_empty() && !value.starts_with('"') {
+                    value.trim_start_matches('=')
+                } else {
+                    challenge.parameters.push((name.to_ascii_lowercase(), text));
+                    after
+                }
+            }
+            (Some(_), None) => return None,
+            // A word right after the scheme is its credentials in one word,
+            // which no scheme that matters here has.
+            (None, Some(challenge)) if !is_separated && challenge.parameters.is_empty() => after,
+            (None, last) if last.is_none() || is_separated => {
+                challenges.push(Challenge {
+                    scheme: name.to_ascii_lowercase(),
+                    parameters: Vec::new(),
+                });
+                after
+            }
+            _ => return None,
+        };
+        if !rest.is_empty() && !rest.starts_with([' ', '\t', ',']) {
+            return None;
+        }
+    }
+}
+
+/// The characters of a token, and those of credentials in one word.
+fn word(text: &str) -> (&str, &str) {
+    let is_in_word = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+    let end = text.bytes().position(|byte| !is_in_word(byte));
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// The text of a quoted string whose first quote is read, and what follows it.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((position, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, &text[position + 1..])),
+            '\\' => value.push(characters.next()?.1),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The challenges as `scheme name=value …`, each.
+    fn read(header: &str) -> Vec<String> {
+        let challenges = parse(header);
+        let texts = challenges.iter().map(|challenge| {
+            let parameters = challenge.parameters.iter();
+            let texts = parameters.map(|(name, value)| format!(" {name}={value}"));
+            format!("{}{}", challenge.scheme, texts.collect::<String>())
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn a_challenge_is_a_scheme_with_parameters() {
+        assert_eq!(read("Bearer"), ["bearer"]);
+        // RFC 6750 section 3.
+        assert_eq!(
+            read(
+                r#"Bearer realm="example", error="invalid_token", error_description="The access token expired""#
+            ),
+            ["bearer realm=example error=invalid_token error_description=The access token expired"]
+        );
+        // RFC 9728 section 5.1.
+        assert_eq!(
+            parameter(
+                r#"Bearer resource_metadata="https://resource.example.com/.well-known/oauth-protected-resource""#,
+                "resource_metadata"
+            )
+            .as_deref(),
+            Some("https://resource.example.com/.well-known/oauth-protected-resource")
+        );
+    }
+
+    #[test]
+    fn names_are_read_in_either_case_and_with_blanks_about_the_sign() {
+        assert_eq!(
+            read("DPOP  Error = \"a\" ,ALGS=ES256"),
+            ["dpop error=a algs=ES256"]
+        );
+    }
+
+    #[test]
+    fn several_challenges_are_told_apart() {
+        assert_eq!(
+            read(
+                r#"Basic realm="a, b=c", Bearer, DPoP algs="ES256 PS256", Negotiate YWI=, Bearer x=y"#
+            ),
+            [
+                "basic realm=a, b=c",
+                "bearer",
+                "dpop algs=ES256 PS256",
+                "negotiate",
+                "bearer x=y"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_quoted_text_may_quote() {
+        assert_eq!(
+            read(r#"Bearer a="say \"\\\" twice""#),
+            [r#"bearer a=say "\" twice"#]
+        );
+    }
+
+    #[test]
+    fn empty_elements_are_passed_over() {
+        assert_eq!(read(", Bearer a=b,, ,c=\"\","), ["bearer a=b c="]);
+        assert_eq!(read(""), Vec::<String>::new());
+        assert_eq!(read(" ,, "), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_last_of_two_parameters_counts() {
+        assert_eq!(parameter("Bearer a=b, a=c", "a").as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn what_is_malformed_is_no_challenge() {
+        for header in [
+            "error=\"x\"",
+            "Bearer a=\"open",
+            "Bearer a=\"open\\\"",
+            "Bearer a\"b\"",
+            "Bearer a=b ???",
+            "Bearer a=b c d",
+            "\u{e9}",
+            "Bearer a=\"b\"c",
+        ] {
+            assert_eq!(read(header), Vec::<String>::new(), "{header}");
+        }
+    }
+}

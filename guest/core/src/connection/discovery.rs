@@ -1,0 +1,162 @@
+//! Finding the authorization server: of an issuer (RFC 8414), of a resource (RFC
+//! 9728); and registering a client there (RFC 7591). None of it needs a
+//! connection.
+
+use super::from_http_failure;
+use super::sending::{answer, get};
+use crate::challenge;
+use crate::config::DEFAULT_TIMEOUT_SECONDS;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, Result, ViolationKind};
+use crate::http;
+use crate::json;
+use crate::metadata::{self, Server};
+use crate::platform::Platform;
+use crate::resource;
+use crate::secret::SecretString;
+use serde_json::Value;
+
+const TIMEOUT_MILLIS: u64 = DEFAULT_TIMEOUT_SECONDS as u64 * 1000;
+
+/// Reads the first document that is at one of several places.
+///
+/// # Errors
+/// Unavailable; `None`, where there is none.
+async fn first_of(
+    platform: &impl Platform,
+    places: Vec<Endpoint>,
+    timeout_millis: u64,
+) -> Result<Option<http::Response>> {
+    let mut failure = None;
+    for place in places {
+        match platform.send(get(place.clone(), timeout_millis)).await {
+            Ok(response) if response.status == 200 => return Ok(Some(response)),
+            // Where there is nothing the next place is tried.
+            Ok(response) if response.status < 500 && response.status != 429 => {}
+            Ok(response) => {
+                failure = Some(Error::unavailable(format!(
+                    "{place} answered with the status {}",
+                    response.status
+                )));
+            }
+            Err(error) => return Err(from_http_failure(&place, error)),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+/// The authorization server of an issuer, by its metadata.
+///
+/// # Errors
+/// Not authorized, where the issuer is no URL; unavailable or a violation, where
+/// the metadata cannot be had or believed.
+pub(super) async fn discover(
+    platform: &impl Platform,
+    issuer: &str,
+    timeout_millis: u64,
+) -> Result<Server> {
+    let url = endpoint("the issuer", issuer)?;
+    let found = first_of(platform, metadata::discovery_urls(&url), timeout_millis).await?;
+    let found = found.ok_or_else(|| {
+        Error::violation(
+            ViolationKind::Metadata,
+            format!(
+                "{issuer} has no metadata at the well-known places; name the endpoints by hand"
+            ),
+        )
+    })?;
+    metadata::parse(issuer, &found.body)
+}
+
+/// The metadata of the protected resource that a URL belongs to, as JSON: from
+/// its challenge to a request without a token, else from the well-known places.
+///
+/// # Errors
+/// Not authorized, where the URL cannot be called; unavailable or a violation,
+/// where the metadata cannot be had or believed.
+pub async fn discover_resource(platform: &impl Platform, url: &str) -> Result<String> {
+    let url = endpoint("the resource", url)?;
+    let response = platform.send(get(url.clone(), TIMEOUT_MILLIS)).await;
+    let response = response.map_err(|failure| from_http_failure(&url, failure))?;
+    let told = response
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "www-authenticate")
+        .find_map(|(_, value)| challenge::parameter(value, "resource_metadata"));
+    let places = match told {
+        Some(place) => vec![endpoint("the address of the resource's metadata", &place)?],
+        None => resource::metadata_urls(&url),
+    };
+    let found = first_of(platform, places, TIMEOUT_MILLIS).await?;
+    let found = found.ok_or_else(|| {
+        Error::violation(
+            ViolationKind::Metadata,
+            format!(
+                "the resource at {} tells of no authorization server; name the issuer by hand",
+                url.host()
+            ),
+        )
+    })?;
+    let metadata = resource::parse(&url, &found.body)?;
+    Ok(json::text(&Value::Object(metadata)))
+}
+
+/// Registers a client at the authorization server of an issuer, with its metadata
+/// as JSON, and gives the server's answer, which has the `client_id` and may have
+/// secrets, as JSON. `initial_access_token` is for servers that do not register
+/// just anybody.
+///
+/// # Errors
+/// Unsupported, where the server has no registration endpoint; refused, with its
+/// reason; not configured, where the metadata is no JSON object; else as for the
+/// issuer's metadata.
+pub async fn register_client(
+    platform: &impl Platform,
+    issuer: &str,
+    client_metadata: &str,
+    initial_access_token: Option<&SecretString>,
+) -> Result<SecretString> {
+    json::parse_object(client_metadata.as_bytes())
+        .map_err(|what| Error::not_configured("client metadata", &what, "write one JSON object"))?;
+    let server = discover(platform, issuer, TIMEOUT_MILLIS).await?;
+    let Some(url) = &server.registration_endpoint else {
+        return Err(Error::Unsupported(format!(
+            "{issuer} registers no clients by itself; register this one on the server's own page"
+        )));
+    };
+    let url = endpoint("the registration_endpoint", url)?;
+    let mut request = get(url.clone(), TIMEOUT_MILLIS);
+    request.method = http::Method::Post;
+    request.body = SecretString::new(client_metadata);
+    let json = SecretString::new("application/json");
+    request.headers.push(("content-type".to_owned(), json));
+    if let Some(token) = initial_access_token {
+        let name = "authorization".to_owned();
+        request.headers.push((name, bearer(token)));
+        request.secrets.push(token.clone());
+    }
+    let secrets = request.secrets.clone();
+    let response = platform.send(request).await;
+    let response = response.map_err(|failure| from_http_failure(&url, failure))?;
+    let registered = answer(&url, &response, &secrets)?;
+    if registered
+        .get("client_id")
+        .and_then(Value::as_str)
+        .is_none()
+    {
+        return Err(Error::violation(
+            ViolationKind::Response,
+            format!("{url} registered a client and did not say its client_id"),
+        ));
+    }
+    Ok(SecretString::new(json::text(&Value::Object(registered))))
+}
+
+/// The header that shows a bearer token (RFC 6750 section 2.1).
+pub(super) fn bearer(token: &SecretString) -> SecretString {
+    SecretString::new(format!("Bearer {}", token.reveal()))
+}
+
+fn endpoint(what: &str, url: &str) -> Result<Endpoint> {
+    Endpoint::parse(url).map_err(|wrong| Error::NotAuthorized(format!("{what} {wrong}")))
+}

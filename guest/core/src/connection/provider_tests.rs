@@ -1,0 +1,810 @@
+//! The flows with providers of the catalogue: what goes out, in the provider's
+//! own words, and what is made of its answers.
+
+use super::fake::{Answer, FakePlatform, World, run};
+use super::fake_keys;
+use super::*;
+use crate::authorization::Redirect;
+use crate::base64::base64url;
+use crate::error::ViolationKind;
+use crate::event::EventKind;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use url::Url;
+
+/// A connection to a provider, with what the test needs to drive it.
+struct Flow {
+    world: Rc<World>,
+    connection: Connection<FakePlatform>,
+}
+
+impl Flow {
+    fn open(provider: &str, further: &str) -> Self {
+        let world = World::new();
+        let config = format!(
+            r#"{{"provider": "{provider}", "client_id": "id", "client_secret": "s e&c",
+                "redirect_uri": "https://app.example/cb"{further}}}"#
+        );
+        let connection = world.open(&config);
+        assert_eq!(
+            crate::config::errors_in(connection.problems()),
+            [],
+            "{provider}"
+        );
+        Self { world, connection }
+    }
+
+    /// The authorization URL, and its parameters.
+    fn begin(&self) -> (String, BTreeMap<String, String>) {
+        let begun = run(self.connection.begin_authorization(&Default::default())).expect("begun");
+        let url = Url::parse(&begun.authorization_url).expect("a URL");
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let map: BTreeMap<_, _> = pairs.iter().cloned().collect();
+        assert_eq!(map.len(), pairs.len(), "a parameter is there twice: {url}");
+        (begun.authorization_url, map)
+    }
+
+    fn complete(&self, query: &str) -> Result<()> {
+        let redirect = Redirect::from_url(&format!("https://app.example/cb?{query}"));
+        run(self
+            .connection
+            .complete_authorization(redirect.expect("a redirect")))
+    }
+
+    /// Authorizes with the code `c`; the token endpoint answers those.
+    fn authorize(&self, further: &str, answers: &[&str]) {
+        let (_, sent) = self.begin();
+        for answer in answers {
+            self.world.answer_with(Answer::status(200, answer));
+        }
+        self.complete(&format!("code=c&state={}{further}", sent["state"]))
+            .expect("authorized");
+    }
+
+    fn refresh(&self, answer: &str) {
+        self.world.answer_with(Answer::status(200, answer));
+        run(self.connection.refresh()).expect("refreshed");
+    }
+
+    /// The parameters of the request before the last `back` ones.
+    fn sent(&self, back: usize) -> BTreeMap<String, String> {
+        let received = self.world.received.borrow();
+        received[received.len() - 1 - back].form.clone()
+    }
+
+    fn url(&self, back: usize) -> String {
+        let received = self.world.received.borrow();
+        received[received.len() - 1 - back].url.clone()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let received = self.world.received.borrow();
+        received
+            .last()
+            .and_then(|received| received.headers.get(name).cloned())
+    }
+
+    fn response(&self) -> Value {
+        let raw = run(self.connection.response_json()).expect("a response");
+        serde_json::from_str(raw.reveal()).expect("JSON")
+    }
+
+    fn token(&self) -> Token {
+        run(self.connection.token(&TokenOptions::default())).expect("a token")
+    }
+
+    fn quirks(&self) -> Vec<String> {
+        let history = run(self.connection.history())
+            .expect("a history")
+            .into_iter();
+        let quirks = history.filter(|event| event.kind == EventKind::QuirkApplied);
+        quirks.map(|event| event.message).collect()
+    }
+}
+
+const GOOD: &str =
+    r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r"}"#;
+
+fn names(map: &BTreeMap<String, String>) -> Vec<&str> {
+    map.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn offline_access_is_asked_for_by_parameters_and_a_prompt() {
+    // Known deviations 6, 13 and 14.
+    let (url, sent) = Flow::open("google", r#", "scope": "openid email""#).begin();
+    assert!(
+        url.starts_with("https://accounts.google.com/o/oauth2/v2/auth?"),
+        "{url}"
+    );
+    assert_eq!(
+        (sent["access_type"].as_str(), sent["prompt"].as_str()),
+        ("offline", "consent")
+    );
+    assert_eq!(sent["scope"], "openid email");
+    let (_, sent) = Flow::open("dropbox", "").begin();
+    assert_eq!(sent["token_access_type"], "offline");
+    let (_, sent) = Flow::open("reddit", "").begin();
+    assert_eq!(sent["duration"], "permanent");
+}
+
+#[test]
+fn offline_access_is_not_asked_for_where_it_is_not_wanted() {
+    let (_, sent) = Flow::open("google", r#", "offline_access": false"#).begin();
+    assert!(!sent.contains_key("access_type") && !sent.contains_key("prompt"));
+    let (_, sent) = Flow::open("xero", r#", "offline_access": false, "scope": "openid""#).begin();
+    assert_eq!(sent["scope"], "openid");
+}
+
+#[test]
+fn a_parameter_set_by_hand_is_not_sent_a_second_time() {
+    let further = r#", "authorization_parameters": {"access_type": "online"}"#;
+    let (_, sent) = Flow::open("google", further).begin();
+    assert_eq!(sent["access_type"], "online");
+    let (_, sent) = Flow::open("atlassian", r#", "prompt": "login""#).begin();
+    assert_eq!(sent["prompt"], "login");
+}
+
+#[test]
+fn offline_access_is_asked_for_by_the_scope_that_the_provider_has_for_it() {
+    // Known deviations 7, 8, 15 and 16.
+    for (provider, scope) in [
+        ("microsoft-entra", "x offline_access"),
+        ("atlassian", "x offline_access"),
+        ("whoop", "x offline"),
+        ("typeform", "x offline"),
+        ("stackexchange", "x,no_expiry"),
+        ("salesforce", "x refresh_token"),
+    ] {
+        let (_, sent) = Flow::open(provider, r#", "scope": "x""#).begin();
+        assert_eq!(sent["scope"], scope, "{provider}");
+    }
+}
+
+#[test]
+fn a_tenant_goes_into_every_url_and_a_refresh_names_the_scopes() {
+    // Known deviation 7.
+    let flow = Flow::open(
+        "microsoft-entra",
+        r#", "scope": "User.Read", "parameters": {"tenant": "contoso.com"}"#,
+    );
+    assert!(
+        flow.begin()
+            .0
+            .starts_with("https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize?")
+    );
+    flow.authorize("", &[GOOD]);
+    assert_eq!(
+        flow.url(0),
+        "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
+    );
+    assert!(!flow.sent(0).contains_key("scope"));
+    flow.refresh(GOOD);
+    assert_eq!(flow.sent(0)["scope"], "User.Read offline_access");
+}
+
+#[test]
+fn the_issuer_of_an_id_token_may_differ_with_the_user() {
+    // Known deviation 7.
+    let key = fake_keys::of_server("server-ec");
+    let keys = serde_json::json!({"keys": [fake_keys::public(&key)]}).to_string();
+    let claims = |issuer: &str| {
+        let key = key.clone();
+        let claims = format!(
+            r#"{{"iss":"{issuer}","tid":"t1","sub":"u","aud":"id","nonce":"NONCE","iat":1000000000,"exp":1000003600}}"#
+        );
+        move |nonce: &str| {
+            let part = |text: &str| base64url(text.as_bytes());
+            let claims = claims.replace("NONCE", nonce);
+            let signed = format!("{}.{}", part(r#"{"alg":"ES256"}"#), part(&claims));
+            let signature = fake_keys::sign(&key, "ES256", signed.as_bytes());
+            format!("{signed}.{}", base64url(&signature.expect("a signature")))
+        }
+    };
+    for (issuer, is_good) in [
+        ("https://login.microsoftonline.com/t1/v2.0", true),
+        ("https://login.microsoftonline.com/t2/v2.0", false),
+        ("https://evil.example/t1/v2.0", false),
+    ] {
+        let flow = Flow::open("microsoft-entra", r#", "scope": "openid""#);
+        let place = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
+        let published = (place.to_owned(), keys.clone());
+        flow.world.documents.borrow_mut().extend([published]);
+        let (_, sent) = flow.begin();
+        let id_token = claims(issuer)(&sent["nonce"]);
+        let body =
+            format!(r#"{{"access_token":"a","token_type":"Bearer","id_token":"{id_token}"}}"#);
+        flow.world.answer_with(Answer::status(200, &body));
+        let completed = flow.complete(&format!("code=c&state={}", sent["state"]));
+        assert_eq!(completed.is_ok(), is_good, "{issuer}: {completed:?}");
+    }
+}
+
+#[test]
+fn declared_endpoints_need_no_discovery() {
+    let flow = Flow::open("google", "");
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.world.received.borrow().len(), 1);
+    assert_eq!(flow.url(0), "https://oauth2.googleapis.com/token");
+}
+
+#[test]
+fn an_issuer_without_declared_endpoints_is_discovered() {
+    let flow = Flow::open("vipps", "");
+    let issuer = "https://api.vipps.no/access-management-1.0/access/";
+    let document = format!(
+        r#"{{"issuer": "{issuer}", "authorization_endpoint": "https://api.vipps.no/auth", "token_endpoint": "https://api.vipps.no/token"}}"#
+    );
+    let at = "https://api.vipps.no/access-management-1.0/access/.well-known/openid-configuration";
+    flow.world
+        .documents
+        .borrow_mut()
+        .insert(at.to_owned(), document);
+    assert!(flow.begin().0.starts_with("https://api.vipps.no/auth?"));
+}
+
+#[test]
+fn scopes_are_joined_as_the_provider_wants_them() {
+    // Known deviations 5, 20, 38 and 39.
+    for (provider, joined) in [
+        ("slack", "scope=a%2Cb%3Ac"),
+        ("tiktok", "scope=a%2Cb%3Ac"),
+        ("strava", "scope=a%2Cb%3Ac"),
+        ("linear", "scope=a%2Cb%3Ac"),
+        ("figma", "scope=a%2Cb%3Ac"),
+        ("attio", "scope=a+b%3Ac"),
+        ("pennylane", "scope=a+b%3Ac"),
+        ("spotify", "scope=a%20b%3Ac"),
+    ] {
+        let (url, _) = Flow::open(provider, r#", "scope": "a b:c""#).begin();
+        assert!(url.contains(joined), "{provider}: {url}");
+    }
+}
+
+#[test]
+fn the_scopes_of_a_user_have_a_parameter_of_their_own() {
+    // Known deviation 5.
+    let (_, sent) = Flow::open("slack-user", r#", "scope": "search:read""#).begin();
+    assert_eq!(sent["user_scope"], "search:read");
+    assert!(!sent.contains_key("scope"));
+}
+
+#[test]
+fn a_token_of_a_type_of_the_providers_own_goes_as_a_bearer_token() {
+    // Known deviations 5 and 24.
+    let flow = Flow::open("slack", "");
+    flow.authorize(
+        "",
+        &[r#"{"ok":true,"access_token":"xoxb","token_type":"bot"}"#],
+    );
+    let headers = run(flow.connection.authorization_headers(
+        "GET",
+        "https://api.example",
+        &TokenOptions::default(),
+        None,
+    ));
+    let headers = headers.expect("headers");
+    assert_eq!(headers[0].0, "Authorization");
+    assert_eq!(headers[0].1.reveal(), "Bearer xoxb");
+}
+
+#[test]
+fn a_challenge_is_written_as_the_provider_wants_it() {
+    let flow = Flow::open("tiktok", "");
+    let (_, sent) = flow.begin();
+    flow.world.answer_with(Answer::status(200, GOOD));
+    flow.complete(&format!("code=c&state={}", sent["state"]))
+        .expect("authorized");
+    let verifier = SecretString::new(flow.sent(0)["code_verifier"].as_str());
+    assert_eq!(
+        sent["code_challenge"],
+        crate::pkce::hex_challenge(&verifier)
+    );
+    assert_eq!(sent["code_challenge"].len(), 64);
+}
+
+#[test]
+fn pkce_is_left_out_where_the_provider_does_not_have_it() {
+    let flow = Flow::open("notion", "");
+    let (_, sent) = flow.begin();
+    assert!(!sent.contains_key("code_challenge"));
+    let resolved = run(flow.connection.resolve()).expect("resolved");
+    let pkce = resolved
+        .iter()
+        .find(|field| field.name == "pkce")
+        .expect("pkce");
+    assert_eq!(pkce.value, "false");
+    assert_eq!(pkce.origin, config::ValueOrigin::Provider);
+}
+
+#[test]
+fn the_client_has_the_name_that_the_provider_gives_it() {
+    // Known deviation 20.
+    let flow = Flow::open("tiktok", "");
+    assert_eq!(flow.begin().1["client_key"], "id");
+    flow.authorize("", &[GOOD]);
+    let sent = flow.sent(0);
+    assert_eq!(
+        (sent["client_key"].as_str(), sent["client_secret"].as_str()),
+        ("id", "s e&c")
+    );
+    assert!(!sent.contains_key("client_id"));
+    assert!(
+        flow.quirks()
+            .contains(&"The token request calls client_id client_key.".to_owned())
+    );
+}
+
+#[test]
+fn a_request_goes_by_get_and_ends_with_a_fragment_where_that_is_declared() {
+    // Known deviation 22.
+    let flow = Flow::open("wechat", r#", "scope": "snsapi_login""#);
+    let (url, sent) = flow.begin();
+    assert!(url.ends_with("#wechat_redirect"), "{url}");
+    assert_eq!(sent["appid"], "id");
+    let good = r#"{"access_token":"a","expires_in":7200,"refresh_token":"r","openid":"o","scope":"snsapi_login"}"#;
+    flow.authorize("", &[good]);
+    let url = Url::parse(&flow.url(0)).expect("a URL");
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    assert_eq!(url.path(), "/sns/oauth2/access_token");
+    assert_eq!(
+        (query["appid"].as_str(), query["secret"].as_str()),
+        ("id", "s e&c")
+    );
+    assert_eq!(flow.header("content-type"), None);
+    flow.refresh(good);
+    let url = Url::parse(&flow.url(0)).expect("a URL");
+    let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+    assert_eq!(url.path(), "/sns/oauth2/refresh_token");
+    assert_eq!(names(&query), ["appid", "grant_type", "refresh_token"]);
+}
+
+#[test]
+fn the_region_that_the_redirect_names_is_asked_for_the_token_and_ever_after() {
+    // Known deviation 11.
+    let flow = Flow::open("zoho", "");
+    flow.authorize(
+        "&location=eu&accounts-server=https%3A%2F%2Faccounts.zoho.eu",
+        &[GOOD],
+    );
+    assert_eq!(flow.url(0), "https://accounts.zoho.eu/oauth/v2/token");
+    flow.refresh(GOOD);
+    assert_eq!(flow.url(0), "https://accounts.zoho.eu/oauth/v2/token");
+    assert_eq!(flow.response()["location"], "eu");
+}
+
+#[test]
+fn a_server_in_the_redirect_that_is_none_of_the_providers_gets_nothing() {
+    for server in [
+        "https://evil.example",
+        "https://accounts.zoho.eu.evil.example",
+        "https://accounts.zoho.eu@evil.example",
+        "http://accounts.zoho.eu",
+        "https://accounts.zoho.eu/x",
+        "",
+    ] {
+        let flow = Flow::open("zoho", "");
+        let (_, sent) = flow.begin();
+        let encoded: String = form_urlencoded::byte_serialize(server.as_bytes()).collect();
+        let query = format!("code=c&state={}&accounts-server={encoded}", sent["state"]);
+        let Err(Error::ProtocolViolation(violation)) = flow.complete(&query) else {
+            panic!("{server}");
+        };
+        assert_eq!(violation.kind, ViolationKind::Issuer);
+        assert_eq!(flow.world.received.borrow().len(), 0, "{server}");
+        // The real redirect may still come.
+        flow.world.answer_with(Answer::status(200, GOOD));
+        flow.complete(&format!("code=c&state={}", sent["state"]))
+            .expect("authorized");
+        assert_eq!(flow.url(0), "https://accounts.zoho.com/oauth/v2/token");
+    }
+}
+
+#[test]
+fn what_comes_in_the_redirect_stays_with_the_response_over_renewals() {
+    // Known deviation 10.
+    let flow = Flow::open("quickbooks", "");
+    flow.authorize("&realmId=4620816365", &[GOOD]);
+    assert_eq!(flow.response()["realmId"], "4620816365");
+    flow.refresh(GOOD);
+    assert_eq!(flow.response()["realmId"], "4620816365");
+}
+
+#[test]
+fn the_code_is_found_by_the_name_that_the_provider_gives_it() {
+    // Known deviation 32.
+    let flow = Flow::open(
+        "amazon-selling-partner",
+        r#", "parameters": {"application_id": "amzn1.sp.solution.1"}"#,
+    );
+    let (_, sent) = flow.begin();
+    assert_eq!(sent["application_id"], "amzn1.sp.solution.1");
+    let state = &sent["state"];
+    let twice = format!("spapi_oauth_code=c&spapi_oauth_code=d&state={state}");
+    assert!(matches!(
+        flow.complete(&twice),
+        Err(Error::ProtocolViolation(_))
+    ));
+    flow.world.answer_with(Answer::status(200, GOOD));
+    flow.complete(&format!(
+        "spapi_oauth_code=c&state={state}&selling_partner_id=A1"
+    ))
+    .expect("authorized");
+    assert_eq!(flow.sent(0)["code"], "c");
+    assert_eq!(flow.response()["selling_partner_id"], "A1");
+}
+
+#[test]
+fn the_state_is_repeated_in_the_token_request_where_that_is_declared() {
+    // Known deviation 33.
+    let flow = Flow::open("follow-up-boss", "");
+    let (_, sent) = flow.begin();
+    assert_eq!(sent["response_type"], "auth_code");
+    flow.world.answer_with(Answer::status(200, GOOD));
+    flow.complete(&format!("response=approved&code=c&state={}", sent["state"]))
+        .expect("authorized");
+    assert_eq!(flow.sent(0)["state"], sent["state"]);
+    flow.refresh(GOOD);
+    assert!(!flow.sent(0).contains_key("state"));
+}
+
+#[test]
+fn a_grant_has_the_name_that_the_provider_gives_it() {
+    // Known deviations 34 and 35.
+    for (provider, parameters, grant_type) in [
+        (
+            "zoom-server",
+            r#"{"account_id": "acc"}"#,
+            "account_credentials",
+        ),
+        ("sap-ariba", "{}", "openapi_2lo"),
+    ] {
+        let further =
+            format!(r#", "grant_type": "client_credentials", "parameters": {parameters}"#);
+        let flow = Flow::open(provider, &further);
+        flow.world.answer_with(Answer::status(200, GOOD));
+        flow.token();
+        assert_eq!(flow.sent(0)["grant_type"], grant_type);
+    }
+}
+
+#[test]
+fn a_token_request_is_json_where_that_is_declared() {
+    // Known deviation 36.
+    let flow = Flow::open("notion", "");
+    assert_eq!(flow.begin().1["owner"], "user");
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","token_type":"bearer","bot_id":"b"}"#],
+    );
+    assert_eq!(
+        flow.header("content-type").as_deref(),
+        Some("application/json")
+    );
+    assert!(
+        flow.header("authorization")
+            .is_some_and(|value| value.starts_with("Basic "))
+    );
+    // Since it was not told, the server was asked after it when the token expires.
+    assert!(flow.url(0).ends_with("/introspect"), "{}", flow.url(0));
+    let sent = flow.sent(1);
+    let body: Value = serde_json::from_str(names(&sent)[0]).expect("JSON");
+    assert_eq!(
+        (body["grant_type"].as_str(), body["code"].as_str()),
+        (Some("authorization_code"), Some("c"))
+    );
+}
+
+#[test]
+fn the_secret_is_the_user_name_where_that_is_declared() {
+    // Known deviation 18.
+    let flow = Flow::open("stripe", "");
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"sk","token_type":"bearer","stripe_user_id":"acct_1"}"#],
+    );
+    // base64 of "s e&c:".
+    assert_eq!(
+        flow.header("authorization").as_deref(),
+        Some("Basic cyBlJmM6")
+    );
+    assert_eq!(flow.token().expires_at, None);
+}
+
+#[test]
+fn basic_credentials_go_as_they_are_where_the_server_does_not_decode_them() {
+    // Known deviation 40.
+    let flow = Flow::open("hcl-domino", r#", "parameters": {"host": "x.example"}"#);
+    let issuer = "https://x.example/auth/protocol/oidc";
+    let document = format!(
+        r#"{{"issuer": "{issuer}", "token_endpoint": "{issuer}/token", "authorization_endpoint": "{issuer}/auth"}}"#
+    );
+    let at = format!("{issuer}/.well-known/openid-configuration");
+    flow.world.documents.borrow_mut().insert(at, document);
+    let (_, sent) = flow.begin();
+    flow.world.answer_with(Answer::status(200, GOOD));
+    // The metadata is known from the beginning.
+    flow.complete(&format!("code=c&state={}", sent["state"]))
+        .expect("authorized");
+    // base64 of "id:s e&c".
+    assert_eq!(
+        flow.header("authorization").as_deref(),
+        Some("Basic aWQ6cyBlJmM=")
+    );
+}
+
+#[test]
+fn the_header_that_a_provider_requires_is_sent() {
+    // Known deviation 14.
+    let flow = Flow::open(
+        "reddit",
+        r#", "parameters": {"user_agent": "web:example:1 (by /u/x)"}"#,
+    );
+    flow.authorize("", &[GOOD]);
+    assert_eq!(
+        flow.header("user-agent").as_deref(),
+        Some("web:example:1 (by /u/x)")
+    );
+}
+
+#[test]
+fn a_short_lived_token_is_exchanged_and_then_refreshed_itself() {
+    // Known deviation 19.
+    let flow = Flow::open("threads", r#", "scope": "threads_basic""#);
+    flow.authorize(
+        "",
+        &[
+            r#"{"access_token":"short","user_id":"7"}"#,
+            r#"{"access_token":"long-1","token_type":"bearer","expires_in":5184000}"#,
+        ],
+    );
+    assert_eq!(flow.url(1), "https://graph.threads.net/oauth/access_token");
+    assert_eq!(
+        flow.url(0),
+        "https://graph.threads.net/access_token?access_token=short&client_secret=s+e%26c&grant_type=th_exchange_token"
+    );
+    let token = flow.token();
+    assert_eq!(
+        (token.access_token.reveal(), token.refreshable),
+        ("long-1", true)
+    );
+    assert_eq!(token.scope, ["threads_basic"]);
+    flow.refresh(r#"{"access_token":"long-2","token_type":"bearer","expires_in":5184000}"#);
+    assert_eq!(
+        flow.url(0),
+        "https://graph.threads.net/refresh_access_token?grant_type=th_refresh_token&access_token=long-1"
+    );
+    flow.refresh(r#"{"access_token":"long-3","token_type":"bearer","expires_in":5184000}"#);
+    assert!(flow.url(0).ends_with("access_token=long-2"));
+}
+
+#[test]
+fn a_token_that_must_be_refreshed_while_it_is_valid_is_renewed_long_before() {
+    let flow = Flow::open("instagram", "");
+    flow.authorize(
+        "",
+        &[
+            r#"{"data":[{"access_token":"short","user_id":"7","permissions":"x"}]}"#,
+            r#"{"access_token":"long","token_type":"bearer","expires_in":5184000}"#,
+        ],
+    );
+    let token = flow.token();
+    let left = token
+        .expires_at
+        .expect("an expiry")
+        .millis_since(token.fresh_until.expect("a time"));
+    assert!(left >= 22 * 86_400_000, "{left}");
+}
+
+#[test]
+fn an_exchange_that_fails_ends_the_authorization() {
+    let flow = Flow::open("facebook", "");
+    let (_, sent) = flow.begin();
+    flow.world.answer_with(Answer::status(
+        200,
+        r#"{"access_token":"short","token_type":"bearer","expires_in":5000}"#,
+    ));
+    flow.world.answer_with(Answer::status(
+        400,
+        r#"{"error":{"message":"Invalid client_secret: s e&c","type":"OAuthException","code":1}}"#,
+    ));
+    let error = flow
+        .complete(&format!("code=c&state={}", sent["state"]))
+        .expect_err("refused");
+    assert!(!error.to_string().contains("s e&c"), "{error}");
+    assert!(matches!(
+        run(flow.connection.token(&TokenOptions::default())),
+        Err(Error::NotAuthorized(_))
+    ));
+}
+
+#[test]
+fn tokens_are_refreshed_at_the_url_that_is_for_it() {
+    // Known deviation 38.
+    let flow = Flow::open("figma", "");
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.url(0), "https://api.figma.com/v1/oauth/token");
+    flow.refresh(r#"{"access_token":"b","token_type":"bearer","expires_in":3600}"#);
+    assert_eq!(flow.url(0), "https://api.figma.com/v1/oauth/refresh");
+}
+
+#[test]
+fn a_refresh_goes_without_the_secret_where_that_is_declared() {
+    // Known deviation 29.
+    let flow = Flow::open("clover", "");
+    let answer = r#"{"access_token":"a","access_token_expiration":1000001800,"refresh_token":"r","refresh_token_expiration":1031536000}"#;
+    flow.authorize("&merchant_id=M", &[answer]);
+    flow.refresh(answer);
+    assert_eq!(flow.url(0), "https://api.clover.com/oauth/v2/refresh");
+    let sent = flow.sent(0);
+    let body: Value = serde_json::from_str(names(&sent)[0]).expect("JSON");
+    assert_eq!(
+        body.as_object().map(|body| body.keys().cloned().collect()),
+        Some(vec!["client_id".to_owned(), "refresh_token".to_owned()])
+    );
+    assert_eq!(flow.response()["merchant_id"], "M");
+    assert_eq!(
+        flow.token().expires_at,
+        Some(Timestamp::from_seconds(1_000_001_800))
+    );
+}
+
+#[test]
+fn a_refresh_may_prolong_the_token_and_bring_none() {
+    // Known deviation 42.
+    let flow = Flow::open("coros", "");
+    flow.authorize(
+        "",
+        &[r#"{"expires_in":2592000,"refresh_token":"r","access_token":"a","openId":"o"}"#],
+    );
+    let before = flow.token().expires_at;
+    flow.world.pass(86_400);
+    flow.refresh(r#"{"result":"0000","message":"OK"}"#);
+    let token = flow.token();
+    assert_eq!(token.access_token.reveal(), "a");
+    assert!(token.expires_at > before && token.refreshable);
+}
+
+#[test]
+fn an_acknowledgement_without_a_token_authorizes_nothing() {
+    let flow = Flow::open("coros", "");
+    let (_, sent) = flow.begin();
+    flow.world
+        .answer_with(Answer::status(200, r#"{"result":"0000","message":"OK"}"#));
+    let completed = flow.complete(&format!("code=c&state={}", sent["state"]));
+    assert!(
+        matches!(completed, Err(Error::ProtocolViolation(_))),
+        "{completed:?}"
+    );
+}
+
+#[test]
+fn a_refresh_token_that_stays_the_same_is_kept_whatever_comes() {
+    // Known deviation 31.
+    let flow = Flow::open(
+        "workday",
+        r#", "parameters": {"host": "wd2.example", "tenant": "acme"}"#,
+    );
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","token_type":"Bearer","refresh_token":"first"}"#],
+    );
+    flow.refresh(r#"{"access_token":"b","token_type":"Bearer","refresh_token":"second"}"#);
+    flow.refresh(r#"{"access_token":"c","token_type":"Bearer"}"#);
+    assert_eq!(flow.sent(0)["refresh_token"], "first");
+}
+
+#[test]
+fn a_lifetime_that_is_never_told_is_declared() {
+    // Known deviation 31.
+    let flow = Flow::open("jobber", "");
+    flow.authorize("", &[r#"{"access_token":"a","refresh_token":"r"}"#]);
+    assert_eq!(
+        flow.token().expires_at,
+        Some(Timestamp::from_seconds(1_000_003_600))
+    );
+}
+
+#[test]
+fn a_token_is_renewed_only_in_the_window_that_the_provider_leaves() {
+    // Known deviation 12.
+    let flow = Flow::open("exact-online", "");
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","token_type":"bearer","expires_in":"600","refresh_token":"r"}"#],
+    );
+    let token = flow.token();
+    let left = token
+        .expires_at
+        .expect("an expiry")
+        .millis_since(token.fresh_until.expect("a time"));
+    assert!((20_000..=30_000).contains(&left), "{left}");
+}
+
+#[test]
+fn the_end_of_a_refresh_token_is_that_which_the_provider_declares() {
+    // Known deviations 8 and 9.
+    let day = 86_400;
+    let flow = Flow::open("atlassian", "");
+    flow.authorize("", &[GOOD]);
+    let end = || {
+        run(flow.connection.status())
+            .expect("a status")
+            .refresh_expires_at
+    };
+    assert_eq!(
+        end(),
+        Some(Timestamp::from_seconds(1_000_000_000 + 90 * day))
+    );
+    for _ in 0..5 {
+        flow.world.pass(60 * day);
+        flow.refresh(GOOD);
+    }
+    // 90 days after the last use would be more than a year after the first.
+    assert_eq!(
+        end(),
+        Some(Timestamp::from_seconds(1_000_000_000 + 365 * day))
+    );
+}
+
+#[test]
+fn the_redirect_uri_goes_by_another_name_where_that_is_declared() {
+    let flow = Flow::open("ebay", r#", "parameters": {"ru_name": "Acme-App-PRD-1"}"#);
+    assert_eq!(flow.begin().1["redirect_uri"], "Acme-App-PRD-1");
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.sent(0)["redirect_uri"], "Acme-App-PRD-1");
+}
+
+#[test]
+fn a_form_post_is_asked_for_where_that_is_declared() {
+    // Known deviation 37.
+    let (_, sent) = Flow::open("apple", "").begin();
+    assert_eq!(sent["response_mode"], "form_post");
+}
+
+#[test]
+fn the_quirks_that_were_applied_are_told_each_time_and_kept_once() {
+    let flow = Flow::open("slack-user", "");
+    let answer = r#"{"ok":true,"authed_user":{"access_token":"u","token_type":"user","expires_in":43200,"refresh_token":"r"}}"#;
+    flow.authorize("", &[answer]);
+    let after_first = flow.quirks();
+    assert!(after_first.contains(&"The authorization request calls scope user_scope.".to_owned()));
+    let told = flow.world.events.borrow().len();
+    flow.refresh(answer);
+    // What the answer has again is the latest now.
+    let mut expected = after_first;
+    expected.rotate_left(3);
+    assert_eq!(flow.quirks(), expected);
+    let kinds = flow.world.kinds().split_off(told);
+    assert!(kinds.contains(&"quirk-applied"));
+}
+
+#[test]
+fn a_resolved_config_tells_what_the_provider_declares() {
+    let flow = Flow::open("google", "");
+    let fields = run(flow.connection.resolve()).expect("resolved");
+    let found = |wanted: &str| {
+        let mut found = fields.iter().filter(|field| field.name == wanted);
+        found
+            .next()
+            .map(|field| (field.value.as_str(), field.origin))
+    };
+    use config::ValueOrigin::{Config, Default, Provider};
+    assert_eq!(found("client_id"), Some(("\"id\"", Config)));
+    assert_eq!(
+        found("token_endpoint"),
+        Some(("\"https://oauth2.googleapis.com/token\"", Provider))
+    );
+    assert_eq!(
+        found("issuer"),
+        Some(("\"https://accounts.google.com\"", Provider))
+    );
+    assert_eq!(
+        found("token_endpoint_auth_method"),
+        Some(("\"client_secret_post\"", Provider))
+    );
+    assert_eq!(found("prompt"), Some(("\"consent\"", Provider)));
+    assert_eq!(found("client_secret"), Some(("\"***\"", Config)));
+    assert_eq!(found("timeout"), Some(("30", Default)));
+}

@@ -1,0 +1,182 @@
+//! How the client authenticates, held against a server that looks.
+
+use super::*;
+use crate::config::ClientAuthentication;
+
+fn config(further: &str) -> String {
+    format!(
+        r#"{{"client_id": "id", "grant_type": "client_credentials", "issuer": "https://as.example", {further}}}"#
+    )
+}
+
+/// A client of the server, which takes it by this way alone.
+fn client(method: ClientAuthentication, further: &str) -> (Rc<World>, Crm) {
+    let world = World::with_metadata();
+    world.publish(&[(
+        "token_endpoint_auth_methods_supported",
+        vec![method.as_str()].into(),
+    )]);
+    world.server.borrow_mut().authentication = Some(method);
+    let connection = world.open(&config(further));
+    (world, connection)
+}
+
+#[test]
+fn a_secret_authenticates_in_each_of_its_three_ways() {
+    for method in [
+        ClientAuthentication::ClientSecretBasic,
+        ClientAuthentication::ClientSecretPost,
+        ClientAuthentication::ClientSecretJwt,
+    ] {
+        let (_world, connection) = client(method, r#""client_secret": "secret""#);
+        assert_eq!(token(&connection), ok("access-1"), "{method}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_refused_in_each_way() {
+    for method in [
+        ClientAuthentication::ClientSecretBasic,
+        ClientAuthentication::ClientSecretPost,
+        ClientAuthentication::ClientSecretJwt,
+    ] {
+        let (_world, connection) = client(method, r#""client_secret": "other""#);
+        assert!(
+            matches!(token(&connection), Err(Error::Refused(_))),
+            "{method}"
+        );
+    }
+}
+
+#[test]
+fn a_private_key_signs_with_rsa_a_nist_curve_and_ed25519() {
+    for (key, algorithm) in [
+        ("key:rsa", "RS256"),
+        ("key:ec", "ES256"),
+        ("key:ed", "EdDSA"),
+    ] {
+        let further = format!(r#""signing_key": {{"ref": "{key}"}}"#);
+        let (world, connection) = client(ClientAuthentication::PrivateKeyJwt, &further);
+        assert_eq!(token(&connection), ok("access-1"), "{key}");
+        let assertion = world.last_sent("client_assertion").expect("an assertion");
+        let assertion = crate::jws::Received::parse(&assertion).expect("a JWT");
+        assert_eq!(assertion.algorithm(), algorithm);
+    }
+}
+
+#[test]
+fn the_algorithm_is_one_that_the_server_accepts() {
+    let (world, connection) = client(
+        ClientAuthentication::PrivateKeyJwt,
+        r#""signing_key": {"ref": "key:rsa"}"#,
+    );
+    world.publish(&[
+        (
+            "token_endpoint_auth_methods_supported",
+            vec!["private_key_jwt"].into(),
+        ),
+        (
+            "token_endpoint_auth_signing_alg_values_supported",
+            vec!["PS256"].into(),
+        ),
+    ]);
+    assert_eq!(token(&connection), ok("access-1"));
+    let assertion = world.last_sent("client_assertion").expect("an assertion");
+    let assertion = crate::jws::Received::parse(&assertion).expect("a JWT");
+    assert_eq!(assertion.algorithm(), "PS256");
+}
+
+#[test]
+fn every_request_has_an_assertion_of_its_own() {
+    // The server takes no `jti` twice.
+    let (world, connection) = client(
+        ClientAuthentication::PrivateKeyJwt,
+        r#""signing_key": {"ref": "key:ec"}"#,
+    );
+    for number in 1..=3 {
+        assert_eq!(token(&connection), ok(&format!("access-{number}")));
+        world.pass(1000);
+    }
+    run(connection.introspect()).expect("introspected");
+    run(connection.revoke()).expect("revoked");
+}
+
+#[test]
+fn an_assertion_is_dated_by_the_servers_clock() {
+    let (world, connection) = client(
+        ClientAuthentication::PrivateKeyJwt,
+        r#""signing_key": {"ref": "key:ec"}"#,
+    );
+    // The fake world begins on 9 September 2001 at 01:46:40; the server is an
+    // hour ahead, and says so with its first answer.
+    world.answer_with(Answer::Http(
+        200,
+        Vec::new(),
+        super::super::fake_server::metadata().to_string().replacen(
+            '{',
+            r#"{"token_endpoint_auth_methods_supported": ["private_key_jwt"], "#,
+            1,
+        ),
+    ));
+    world.answer_with(Answer::Http(
+        200,
+        vec![("date", "Sun, 09 Sep 2001 02:46:40 GMT")],
+        r#"{"access_token": "a", "token_type": "Bearer", "expires_in": 10}"#.to_owned(),
+    ));
+    assert_eq!(token(&connection), ok("a"));
+    world.pass(10);
+    token(&connection).expect_err("the server's clock is right in fact");
+    let assertion = world.last_sent("client_assertion").expect("an assertion");
+    let assertion = crate::jws::Received::parse(&assertion).expect("a JWT");
+    assert_eq!(assertion.claims["iat"], 1_000_000_000 + 3600 + 10);
+}
+
+#[test]
+fn a_certificate_authenticates_at_the_endpoints_for_such_with_the_identifier_alone() {
+    for method in [
+        ClientAuthentication::TlsClientAuth,
+        ClientAuthentication::SelfSignedTlsClientAuth,
+    ] {
+        let certificate = r#""client_certificate": {"ref": "file:c"}, "client_certificate_key": {"ref": "file:k"}"#;
+        let (world, connection) = client(method, certificate);
+        world.publish(&[
+            (
+                "token_endpoint_auth_methods_supported",
+                vec![method.as_str()].into(),
+            ),
+            (
+                "mtls_endpoint_aliases",
+                serde_json::json!({"token_endpoint": "https://mtls.as.example/token"}),
+            ),
+        ]);
+        world.answer_with(Answer::Http(
+            200,
+            Vec::new(),
+            world.documents.borrow()["https://as.example/.well-known/openid-configuration"].clone(),
+        ));
+        world.answer_with(Answer::status(
+            200,
+            r#"{"access_token": "a", "token_type": "Bearer"}"#,
+        ));
+        // The answer in place of the introspection that would tell the expiry.
+        world.answer_with(Answer::status(404, ""));
+        assert_eq!(token(&connection), ok("a"));
+        let sent = world.sent_to("/token");
+        assert_eq!(sent[0].url, "https://mtls.as.example/token");
+        assert_eq!(
+            sent[0].form.keys().collect::<Vec<_>>(),
+            ["client_id", "grant_type"]
+        );
+        assert!(!sent[0].headers.contains_key("authorization"));
+    }
+}
+
+#[test]
+fn a_refused_client_is_not_tried_in_another_way() {
+    let (world, connection) = client(
+        ClientAuthentication::ClientSecretPost,
+        r#""client_secret": "secret", "token_endpoint_auth_method": "client_secret_basic""#,
+    );
+    assert!(matches!(token(&connection), Err(Error::Refused(_))));
+    assert_eq!(world.token_requests(), 1);
+}

@@ -1,0 +1,169 @@
+//! From a resource to its authorization server, and registering a client there.
+
+use super::*;
+
+fn platform(world: &Rc<World>) -> FakePlatform {
+    FakePlatform(Rc::clone(world))
+}
+
+fn resource_metadata(resource: &str) -> String {
+    format!(
+        r#"{{"resource": "{resource}", "authorization_servers": ["https://as.example"], "scopes_supported": ["a"]}}"#
+    )
+}
+
+fn publish(world: &World, place: &str, document: &str) {
+    let mut documents = world.documents.borrow_mut();
+    documents.insert(place.to_owned(), document.to_owned());
+}
+
+#[test]
+fn the_challenge_of_a_resource_leads_to_its_server() {
+    // RFC 9728 section 5.
+    let world = World::new();
+    publish(
+        &world,
+        "https://api.example/meta",
+        &resource_metadata("https://api.example/notes"),
+    );
+    world.answer_with(Answer::Http(
+        401,
+        vec![(
+            "www-authenticate",
+            r#"Bearer error="x", resource_metadata="https://api.example/meta""#,
+        )],
+        String::new(),
+    ));
+    let found = run(discover_resource(
+        &platform(&world),
+        "https://api.example/notes",
+    ));
+    let found = found.expect("metadata");
+    assert!(
+        found.contains(r#""authorization_servers":["https://as.example"]"#),
+        "{found}"
+    );
+    assert!(
+        !world.received.borrow()[0]
+            .headers
+            .contains_key("authorization")
+    );
+}
+
+#[test]
+fn without_a_challenge_the_well_known_places_are_looked_at() {
+    for place in [
+        "https://api.example/.well-known/oauth-protected-resource/v1/notes",
+        "https://api.example/.well-known/oauth-protected-resource",
+    ] {
+        let world = World::new();
+        publish(&world, place, &resource_metadata("https://api.example"));
+        let found = run(discover_resource(
+            &platform(&world),
+            "https://api.example/v1/notes",
+        ));
+        assert!(found.is_ok(), "{place}: {found:?}");
+    }
+}
+
+#[test]
+fn a_resource_that_speaks_for_another_is_not_believed() {
+    let world = World::new();
+    publish(
+        &world,
+        "https://api.example/.well-known/oauth-protected-resource",
+        &resource_metadata("https://bank.example/"),
+    );
+    let found = run(discover_resource(&platform(&world), "https://api.example/"));
+    let Err(Error::ProtocolViolation(violation)) = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(violation.kind, ViolationKind::Issuer);
+}
+
+#[test]
+fn a_resource_that_tells_nothing_is_said_to() {
+    let world = World::new();
+    for url in [
+        "https://api.example/",
+        "file:///etc/passwd",
+        "http://api.example/",
+        "",
+    ] {
+        assert!(
+            run(discover_resource(&platform(&world), url)).is_err(),
+            "{url}"
+        );
+    }
+    // A challenge that points anywhere but to the web is not followed.
+    for place in ["file:///etc/passwd", "http://api.example/meta", "data:,x"] {
+        let challenge = format!("Bearer resource_metadata=\"{place}\"");
+        let challenge: &'static str = challenge.leak();
+        world.answer_with(Answer::Http(
+            401,
+            vec![("www-authenticate", challenge)],
+            String::new(),
+        ));
+        let before = world.received.borrow().len();
+        let found = run(discover_resource(&platform(&world), "https://api.example/"));
+        assert!(found.is_err(), "{place}");
+        assert_eq!(world.received.borrow().len(), before + 1);
+    }
+}
+
+fn register(world: &Rc<World>, metadata: &str, token: Option<&str>) -> Result<String> {
+    let token = token.map(SecretString::new);
+    let platform = platform(world);
+    let registered = register_client(&platform, "https://as.example", metadata, token.as_ref());
+    run(registered).map(|answer| answer.reveal().to_owned())
+}
+
+#[test]
+fn a_client_is_registered_with_its_metadata() {
+    // RFC 7591 section 3.
+    let world = World::with_metadata();
+    let metadata = r#"{"redirect_uris": ["http://127.0.0.1/oauth2"], "client_name": "x"}"#;
+    let answer = register(&world, metadata, None).expect("registered");
+    assert!(answer.contains(r#""client_id":"registered""#), "{answer}");
+    let answer = register(&world, metadata, Some("initial")).expect("registered");
+    assert!(answer.contains("trusted"), "{answer}");
+}
+
+#[test]
+fn a_registration_that_is_refused_says_why() {
+    let world = World::with_metadata();
+    let refused = register(&world, r#"{"redirect_uris": []}"#, None);
+    assert!(matches!(refused, Err(Error::Refused(error)) if error.code == "invalid_redirect_uri"));
+}
+
+#[test]
+fn what_is_no_metadata_is_not_sent() {
+    let world = World::with_metadata();
+    assert!(matches!(
+        register(&world, "[]", None),
+        Err(Error::NotConfigured(_))
+    ));
+    assert_eq!(world.received.borrow().len(), 0);
+}
+
+#[test]
+fn a_server_that_registers_nobody_is_said_to() {
+    let world = World::with_metadata();
+    world.publish(&[("registration_endpoint", serde_json::Value::Null)]);
+    let refused = register(&world, "{}", None);
+    assert!(matches!(refused, Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn an_answer_without_an_identifier_registers_nothing() {
+    let world = World::with_metadata();
+    world.answer_with(Answer::status(
+        200,
+        &super::super::fake_server::metadata().to_string(),
+    ));
+    world.answer_with(Answer::status(201, "{}"));
+    assert!(matches!(
+        register(&world, "{}", None),
+        Err(Error::ProtocolViolation(_))
+    ));
+}

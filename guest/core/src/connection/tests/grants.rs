@@ -1,0 +1,183 @@
+//! The grants beside the authorization code.
+
+use super::*;
+
+const ASSERTING: &str = r#"{"grant_type": "jwt_bearer", "signing_key": {"ref": "key:rsa"},
+    "assertion_issuer": "robot@project.example", "scope": "a b",
+    "token_endpoint": "https://as.example/token"}"#;
+
+const EXCHANGING: &str = r#"{"client_id": "id", "grant_type": "token_exchange",
+    "subject_token": "subject", "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    "resource": "https://api.example/", "audience": "api", "scope": "a",
+    "token_endpoint": "https://as.example/token"}"#;
+
+/// The claims of the last assertion.
+fn asserted(world: &World) -> serde_json::Value {
+    let assertion = world.last_sent("assertion").expect("an assertion");
+    let token = crate::jws::Received::parse(&assertion).expect("a JWT");
+    serde_json::Value::Object(token.claims)
+}
+
+#[test]
+fn an_assertion_is_made_signed_and_exchanged() {
+    let world = World::new();
+    let connection = world.open(ASSERTING);
+    assert_eq!(token(&connection), ok("access-1"));
+    assert_eq!(world.last_sent("scope").as_deref(), Some("a b"));
+    let claims = asserted(&world);
+    assert_eq!(claims["sub"], "robot@project.example");
+    assert_eq!(claims["aud"], "https://as.example/token");
+    assert_eq!(claims["exp"], claims["iat"].as_u64().expect("a time") + 60);
+}
+
+#[test]
+fn the_grant_is_run_again_with_an_assertion_of_its_own() {
+    let world = World::new();
+    let connection = world.open(ASSERTING);
+    assert_eq!(token(&connection), ok("access-1"));
+    let first = asserted(&world);
+    world.pass(1000);
+    // The server takes no `jti` twice.
+    assert_eq!(token(&connection), ok("access-2"));
+    assert_ne!(asserted(&world)["jti"], first["jti"]);
+}
+
+#[test]
+fn many_callers_cause_one_assertion() {
+    let world = World::new();
+    let callers: Vec<_> = (0..50).map(|_| world.open(ASSERTING)).collect();
+    let options = TokenOptions::default();
+    for result in run_all(callers.iter().map(|caller| caller.token(&options))) {
+        assert!(result.is_ok());
+    }
+    assert_eq!(world.token_requests(), 1);
+}
+
+#[test]
+fn a_second_attempt_in_one_call_has_an_assertion_of_its_own() {
+    let world = World::new();
+    let config = ASSERTING.replacen('{', r#"{"renewal": {"max_attempts": 2}, "#, 1);
+    let connection = world.open(&config.replace(
+        r#""grant_type": "jwt_bearer","#,
+        r#""grant_type": "jwt_bearer", "client_id": "id", "token_endpoint_auth_method": "private_key_jwt","#,
+    ));
+    world.answer_with(Answer::status(503, ""));
+    assert_eq!(token(&connection), ok("access-1"));
+    let sent = world.sent_to("/token");
+    assert_eq!(sent.len(), 2);
+    for name in ["assertion", "client_assertion"] {
+        assert_ne!(sent[0].form[name], sent[1].form[name], "{name}");
+    }
+}
+
+#[test]
+fn the_assertion_of_a_service_account_is_as_google_wants_it() {
+    let world = World::new();
+    let config = ASSERTING.replacen('{', r#"{"assertion_claims": {"sub": null, "x": 1}, "#, 1);
+    token(&world.open(&config)).expect("a token");
+    let claims = asserted(&world);
+    assert_eq!((&claims["scope"], &claims["x"]), (&"a b".into(), &1.into()));
+    assert!(claims.get("sub").is_none());
+}
+
+#[test]
+fn a_finished_assertion_is_sent_as_it_is() {
+    let world = World::new();
+    let config = r#"{"grant_type": "jwt_bearer", "assertion": "finished.assertion.",
+        "token_endpoint": "https://as.example/token"}"#;
+    assert_eq!(token(&world.open(config)), ok("access-1"));
+    assert_eq!(world.last_sent("client_id"), None);
+}
+
+#[test]
+fn another_assertion_is_another_credential() {
+    let world = World::new();
+    token(&world.open(ASSERTING)).expect("a token");
+    let config = ASSERTING.replacen('{', r#"{"assertion_subject": "somebody", "#, 1);
+    assert_eq!(token(&world.open(&config)), ok("access-2"));
+}
+
+#[test]
+fn a_token_is_exchanged_by_rfc_8693() {
+    let world = World::new();
+    let connection = world.open(EXCHANGING);
+    assert_eq!(token(&connection), ok("access-1"));
+    for (name, value) in [
+        (
+            "requested_token_type",
+            "urn:ietf:params:oauth:token-type:access_token",
+        ),
+        ("resource", "https://api.example/"),
+        ("audience", "api"),
+        ("scope", "a"),
+    ] {
+        assert_eq!(world.last_sent(name).as_deref(), Some(value));
+    }
+    assert_eq!(world.last_sent("actor_token"), None);
+    world.pass(1000);
+    assert_eq!(token(&connection), ok("access-2"));
+}
+
+#[test]
+fn the_acting_party_is_told_with_its_type() {
+    let world = World::new();
+    let config = EXCHANGING.replacen(
+        '{',
+        r#"{"actor_token": {"ref": "env:SECRET"}, "actor_token_type": "urn:x", "#,
+        1,
+    );
+    token(&world.open(&config)).expect("a token");
+    assert_eq!(world.last_sent("actor_token").as_deref(), Some("from-env"));
+    assert_eq!(
+        world.last_sent("actor_token_type").as_deref(),
+        Some("urn:x")
+    );
+}
+
+#[test]
+fn what_is_exchanged_for_no_access_token_makes_no_header() {
+    // RFC 8693 section 2.2.1.
+    let world = World::new();
+    world.server.borrow_mut().adds = vec![("token_type", "N_A".into())];
+    let connection = world.open(EXCHANGING);
+    assert_eq!(token(&connection), ok("access-1"));
+    let options = TokenOptions::default();
+    let headers =
+        run(connection.authorization_headers("GET", "https://api.example/", &options, None));
+    assert!(matches!(headers, Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn an_extension_grant_is_run_by_its_name() {
+    let world = World::new();
+    let config = r#"{"client_id": "id", "grant_type": "urn:example:grant", "token_parameters": {"x": "y"},
+        "token_endpoint": "https://as.example/token"}"#;
+    let connection = world.open(config);
+    assert_eq!(token(&connection), ok("access-1"));
+    world.pass(1000);
+    assert_eq!(token(&connection), ok("access-2"));
+}
+
+#[test]
+fn scopes_other_than_those_asked_for_are_recorded_and_told() {
+    let world = World::new();
+    world.server.borrow_mut().grants = Some("a c");
+    let connection = world.open(CLIENT_CREDENTIALS);
+    let granted = run(connection.token(&TokenOptions::default())).expect("a token");
+    assert_eq!(granted.scope, ["a", "c"]);
+    let history = run(connection.history()).expect("a history");
+    let told = history[0].details.iter();
+    let told = told.clone().find(|(name, _)| name == "scope_not_granted");
+    assert_eq!(told.map(|(_, value)| value.as_str()), Some("b"));
+}
+
+#[test]
+fn a_signing_key_that_the_host_lacks_sends_nothing_and_leaves_no_trace() {
+    let world = World::new();
+    let config = ASSERTING.replace("key:rsa", "key:lost");
+    let connection = world.open(&config);
+    assert!(matches!(token(&connection), Err(Error::NotConfigured(_))));
+    assert_eq!(world.token_requests(), 0);
+    assert_eq!(kinds_in_history(&connection), Vec::<&str>::new());
+}

@@ -1,0 +1,239 @@
+//! The authorization request as a strict server takes it: in the query, pushed,
+//! signed; and what comes back.
+
+use super::super::fake_server::Received;
+use super::*;
+
+pub(super) const CONFIG: &str = r#"{"client_id": "id", "issuer": "https://as.example", "scope": "a",
+    "redirect_uri": "http://127.0.0.1:1/oauth2"}"#;
+
+fn with(further: &str) -> String {
+    CONFIG.replacen('{', &format!("{{{further}, "), 1)
+}
+
+fn begin(connection: &Crm) -> Result<String> {
+    let begun = run(connection.begin_authorization(&AuthorizationOptions::default()));
+    begun.map(|begun| begun.authorization_url)
+}
+
+fn parameters(url: &str) -> Vec<(String, String)> {
+    let url = url::Url::parse(url).expect("a URL");
+    url.query_pairs().into_owned().collect()
+}
+
+fn names(url: &str) -> Vec<String> {
+    parameters(url).into_iter().map(|(name, _)| name).collect()
+}
+
+fn pushed(world: &World) -> Received {
+    let pushed = world.sent_to("/par");
+    assert_eq!(pushed.len(), 1);
+    pushed[0].clone()
+}
+
+#[test]
+fn a_strict_server_takes_the_request_and_the_code_that_answers_it() {
+    let world = World::with_metadata();
+    let connection = world.open(CONFIG);
+    world.authorize(&connection).expect("authorized");
+    assert_eq!(token(&connection), ok("access-2"));
+}
+
+#[test]
+fn what_the_user_is_asked_goes_along() {
+    let world = World::with_metadata();
+    let config = with(
+        r#""prompt": "login consent", "max_age": 60, "resource": ["https://a.example/", "https://b.example/"],
+        "audience": "api", "response_mode": "form_post", "authorization_parameters": {"x": "1 2"}"#,
+    );
+    let sent = parameters(&begin(&world.open(&config)).expect("begun"));
+    for (name, value) in [
+        ("prompt", "login consent"),
+        ("max_age", "60"),
+        ("resource", "https://a.example/"),
+        ("resource", "https://b.example/"),
+        ("audience", "api"),
+        ("response_mode", "form_post"),
+        ("x", "1 2"),
+    ] {
+        assert!(
+            sent.contains(&(name.to_owned(), value.to_owned())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_resource_is_named_at_both_endpoints() {
+    // RFC 8707 section 2.
+    let world = World::with_metadata();
+    let connection = world.open(&with(r#""resource": "https://api.example/""#));
+    world.authorize(&connection).expect("authorized");
+    let sent = world.sent_to("/token");
+    assert_eq!(sent[0].form["resource"], "https://api.example/");
+    world.pass(1000);
+    token(&connection).expect("a token");
+    assert_eq!(
+        world.last_sent("resource").as_deref(),
+        Some("https://api.example/")
+    );
+}
+
+#[test]
+fn what_came_in_a_form_post_completes_it() {
+    let world = World::with_metadata();
+    let connection = world.open(&with(r#""response_mode": "form_post""#));
+    let url = begin(&connection).expect("begun");
+    let redirect = Arrived::FormPost(world.consent(&url))
+        .redirect()
+        .expect("one");
+    run(connection.complete_authorization(redirect)).expect("authorized");
+    assert_eq!(token(&connection), ok("access-2"));
+}
+
+mod pushing {
+    use super::*;
+
+    #[test]
+    fn a_request_is_pushed_where_the_metadata_requires_it() {
+        let world = World::with_metadata();
+        world.publish(&[("require_pushed_authorization_requests", true.into())]);
+        let connection = world.open(CONFIG);
+        let url = begin(&connection).expect("begun");
+        assert_eq!(names(&url), ["client_id", "request_uri"]);
+        assert_eq!(pushed(&world).form["scope"], "a");
+        let redirect = Redirect::from_form(&world.consent(&url)).expect("one");
+        run(connection.complete_authorization(redirect)).expect("authorized");
+    }
+
+    #[test]
+    fn the_url_is_that_of_rfc_9126() {
+        // RFC 9126 section 2.2.
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../../tests/vectors/oauth.json"))
+                .expect("JSON");
+        let world = World::new();
+        let config = r#"{"client_id": "s6BhdRkqt3", "par": true, "redirect_uri": "http://127.0.0.1:1/cb",
+            "authorization_endpoint": "https://as.example.com/authorize",
+            "token_endpoint": "https://as.example.com/token",
+            "pushed_authorization_request_endpoint": "https://as.example.com/par"}"#;
+        let body = vectors["par"]["body"].as_str().expect("text");
+        world.answer_with(Answer::status(201, body));
+        let url = begin(&world.open(config)).expect("begun");
+        assert_eq!(url, vectors["par"]["authorization_request"]);
+    }
+
+    #[test]
+    fn the_client_authenticates_where_it_pushes_and_is_named_once() {
+        use crate::config::ClientAuthentication;
+        for method in [
+            ClientAuthentication::ClientSecretBasic,
+            ClientAuthentication::ClientSecretPost,
+            ClientAuthentication::ClientSecretJwt,
+        ] {
+            let world = World::with_metadata();
+            world.server.borrow_mut().authentication = Some(method);
+            let config = with(&format!(
+                r#""par": true, "client_secret": "secret", "token_endpoint_auth_method": "{method}""#
+            ));
+            let connection = world.open(&config);
+            world.authorize(&connection).expect("authorized");
+            let sent = pushed(&world);
+            let ids = sent.pairs.iter().filter(|(name, _)| name == "client_id");
+            assert_eq!(ids.count(), 1, "{method}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_against_it_is_told_before_the_user_is_troubled() {
+        let world = World::with_metadata();
+        let connection = world.open(&with(r#""par": true"#));
+        world.answer_with(Answer::status(
+            200,
+            &super::super::super::fake_server::metadata().to_string(),
+        ));
+        world.answer_with(Answer::oauth_error("invalid_request"));
+        let Err(Error::Refused(error)) = begin(&connection) else {
+            panic!("it was taken");
+        };
+        assert_eq!(
+            (error.code.as_str(), error.http_status),
+            ("invalid_request", Some(400))
+        );
+        assert_eq!(kinds_in_history(&connection), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn an_answer_without_a_reference_is_a_violation() {
+        for body in ["{}", "[]", "<html>", r#"{"request_uri": ""}"#] {
+            let world = World::with_metadata();
+            let connection = world.open(&with(r#""par": true"#));
+            world.answer_with(Answer::status(
+                200,
+                &super::super::super::fake_server::metadata().to_string(),
+            ));
+            world.answer_with(Answer::status(201, body));
+            assert!(
+                matches!(begin(&connection), Err(Error::ProtocolViolation(_))),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_an_endpoint_for_it_it_is_said() {
+        let world = World::with_metadata();
+        world.publish(&[(
+            "pushed_authorization_request_endpoint",
+            serde_json::Value::Null,
+        )]);
+        let begun = begin(&world.open(&with(r#""par": true"#)));
+        assert!(matches!(begun, Err(Error::Unsupported(_))));
+    }
+}
+
+mod signing {
+    use super::*;
+
+    #[test]
+    fn a_signed_request_is_taken_by_a_server_that_looks_into_it() {
+        let world = World::with_metadata();
+        let config = with(
+            r#""request_object": true, "signing_key": {"ref": "key:ec"}, "max_age": 60, "resource": "https://api.example/""#,
+        );
+        let connection = world.open(&config);
+        let url = begin(&connection).expect("begun");
+        assert_eq!(
+            names(&url),
+            ["client_id", "response_type", "scope", "request"]
+        );
+        let redirect = Redirect::from_form(&world.consent(&url)).expect("one");
+        run(connection.complete_authorization(redirect)).expect("authorized");
+    }
+
+    #[test]
+    fn a_signed_request_may_be_pushed_and_is_alone_then() {
+        let world = World::with_metadata();
+        let config =
+            with(r#""request_object": true, "par": true, "signing_key": {"ref": "key:rsa"}"#);
+        let connection = world.open(&config);
+        world.authorize(&connection).expect("authorized");
+        let sent = pushed(&world);
+        assert_eq!(
+            sent.form.keys().collect::<Vec<_>>(),
+            ["client_id", "request"]
+        );
+    }
+
+    #[test]
+    fn a_server_that_takes_signed_requests_alone_is_given_one_or_the_key_is_asked_for() {
+        let world = World::with_metadata();
+        world.publish(&[("require_signed_request_object", true.into())]);
+        let Err(Error::NotConfigured(problems)) = begin(&world.open(CONFIG)) else {
+            panic!("it was begun");
+        };
+        assert_eq!(problems[0].field, "signing_key");
+        let connection = world.open(&with(r#""signing_key": {"ref": "key:ec"}"#));
+        world.authorize(&connection).expect("authorized");
+    }
+}

@@ -1,0 +1,420 @@
+//! How a server departs from the standard, as its provider's entry of the
+//! catalogue declares it. A connection without a provider speaks the standard,
+//! which is the default, and reads tolerantly all the same.
+//!
+//! Nothing here knows any one provider: what cannot be declared is a gap in the
+//! format, which `guest/providers/README.md` describes.
+
+use crate::client_authentication::{Client, basic};
+use crate::config::{BasicEncoding, Config};
+use crate::endpoint::Endpoint;
+use crate::http::{Method, Request};
+use crate::json::{self, Object};
+use crate::provider;
+use crate::secret::SecretString;
+use crate::token_request::{Form, put_scope};
+use serde_json::Value;
+
+/// A field of a catalogue entry, by the character that its lines begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field(pub(crate) u8);
+
+include!(concat!(env!("OUT_DIR"), "/fields.rs"));
+
+impl Field {
+    /// The endpoint of a place in
+    /// [`EndpointUrls::iter`](crate::config::EndpointUrls::iter): there they come
+    /// in the same order.
+    pub(crate) fn of_endpoint(place: usize) -> Self {
+        Self(Self::AUTHORIZATION_ENDPOINT.0 + place as u8)
+    }
+}
+
+/// The declared facts of a server: lines, each the character of a field and a
+/// value. What is not declared is as the standard has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dialect {
+    pub(crate) text: String,
+    /// The fields of the config that it has filled in, by their names in JSON.
+    pub(crate) filled: Vec<&'static str>,
+}
+
+/// One value of a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line<'a> {
+    /// The field.
+    pub field: Field,
+    /// The value.
+    pub value: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// The name and the value of a field that has values by name.
+    #[inline(never)]
+    pub fn pair(self) -> (&'a str, &'a str) {
+        self.value.split_once('=').unwrap_or((self.value, ""))
+    }
+}
+
+/// Values of a dialect. One type with one way of going on: iterators made of
+/// closures would be written out again wherever they are used.
+#[derive(Clone, Debug)]
+pub struct Lines<'a> {
+    rest: &'a str,
+    wanted: Option<Field>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Line<'a>> {
+        loop {
+            let (line, rest) = self.rest.split_once('\n')?;
+            self.rest = rest;
+            let field = Field(*line.as_bytes().first()?);
+            if self.wanted.is_none_or(|wanted| wanted == field) {
+                let value = line.get(1..)?;
+                return Some(Line { field, value });
+            }
+        }
+    }
+}
+
+impl Dialect {
+    pub(crate) fn new(text: String) -> Self {
+        Self {
+            text,
+            filled: Vec::new(),
+        }
+    }
+
+    /// Whether nothing is declared: there is no provider.
+    pub fn is_standard(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Each field with its value, in order.
+    pub fn lines(&self) -> Lines<'_> {
+        Lines {
+            rest: &self.text,
+            wanted: None,
+        }
+    }
+
+    /// Every value of a field.
+    pub fn all(&self, field: Field) -> Lines<'_> {
+        Lines {
+            rest: &self.text,
+            wanted: Some(field),
+        }
+    }
+
+    /// The value of a field.
+    #[inline(never)]
+    pub fn get(&self, field: Field) -> Option<&str> {
+        Some(self.all(field).next()?.value)
+    }
+
+    /// Whether a field is declared.
+    pub fn has(&self, field: Field) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Whether a field has that among its values.
+    pub fn lists(&self, field: Field, value: &str) -> bool {
+        self.all(field).any(|line| line.value == value)
+    }
+
+    /// The number that a field holds.
+    #[inline(never)]
+    pub fn number(&self, field: Field) -> Option<u32> {
+        self.get(field)?.parse().ok()
+    }
+
+    /// The value that a field has by a name.
+    #[inline(never)]
+    pub fn named(&self, field: Field, name: &str) -> Option<&str> {
+        for line in self.all(field) {
+            let (known, value) = line.pair();
+            if known == name {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// What the fields from one to another say, a sentence each.
+    #[inline(never)]
+    pub(crate) fn sentences(&self, first: Field, last: Field) -> Vec<String> {
+        let mut sentences = Vec::new();
+        for line in self.lines() {
+            if first.0 <= line.field.0 && line.field.0 <= last.0 {
+                sentences.extend(provider::sentence(line.field, line.value));
+            }
+        }
+        sentences
+    }
+
+    /// What departs from the standard in the requests, a sentence each.
+    pub fn request_quirks(&self) -> Vec<String> {
+        self.sentences(
+            Field::CLIENT_SECRET_BASIC_ENCODING,
+            Field::EXCHANGE_PARAMETERS,
+        )
+    }
+
+    /// What the server calls a parameter of the authorization request.
+    pub(crate) fn authorization_parameter<'a>(&'a self, name: &'a str) -> &'a str {
+        let name_here = self.named(Field::AUTHORIZATION_PARAMETER_NAMES, name);
+        name_here.unwrap_or(name)
+    }
+
+    /// Scopes as the server separates them. The plus is that of form encoding,
+    /// which is put in when all is encoded.
+    pub(crate) fn separate_scope(&self, scope: &str) -> String {
+        match self.get(Field::SCOPE_SEPARATOR) {
+            None | Some("+") => scope.to_owned(),
+            Some(separator) => scope.replace(" ", separator),
+        }
+    }
+
+    /// A query as it goes into the authorization URL. %20 is read as a space
+    /// everywhere, + only by those who decode forms; so it is %20, unless the
+    /// server wants its scopes to be joined with a plus. A literal plus is %2B in
+    /// either.
+    pub(crate) fn authorization_query(&self, form: String) -> String {
+        match self.get(Field::SCOPE_SEPARATOR) {
+            Some("+") => form,
+            _ => form.replace("+", "%20"),
+        }
+    }
+
+    /// The `iss` claim of the client's assertion, where it is not the client
+    /// identifier (RFC 7523 section 3).
+    pub fn assertion_issuer(&self, redirect_uri: Option<&str>) -> Option<String> {
+        let issuer = self.get(Field::ASSERTION_ISSUER)?;
+        if issuer != "{redirect_host}" {
+            return Some(issuer.to_owned());
+        }
+        let redirect_uri = Endpoint::parse(redirect_uri?).ok()?;
+        Some(redirect_uri.host().to_owned())
+    }
+
+    /// The redirect URI as it goes into requests: itself, or the name by which the
+    /// server knows it.
+    pub(crate) fn redirect_uri<'a>(&'a self, redirect_uri: &'a str) -> &'a str {
+        self.get(Field::REDIRECT_URI_SENT).unwrap_or(redirect_uri)
+    }
+
+    /// Adds the scope that brings a refresh token, where there is one.
+    pub(crate) fn add_offline_scope(&self, scope: &mut Vec<String>) {
+        if let Some(offline) = self.get(Field::OFFLINE_SCOPE)
+            && !scope.iter().any(|name| name == offline)
+        {
+            scope.push(offline.to_owned());
+        }
+    }
+
+    /// A token request's form in the server's own words.
+    fn form(&self, form: Form, is_refresh: bool) -> Vec<(String, SecretString)> {
+        let mut spoken = Vec::with_capacity(form.len());
+        for (name, value) in form {
+            if is_refresh && self.lists(Field::REFRESH_PARAMETERS_OMITTED, name) {
+                continue;
+            }
+            let at_refresh = self.named(Field::REFRESH_PARAMETER_NAMES, name);
+            let name_here = at_refresh
+                .filter(|_| is_refresh)
+                .or_else(|| self.named(Field::TOKEN_PARAMETER_NAMES, name));
+            let value = match name {
+                "grant_type" => self.named(Field::GRANT_TYPES, value.reveal()),
+                "redirect_uri" => self.get(Field::REDIRECT_URI_SENT),
+                _ => None,
+            }
+            .map_or(value, SecretString::new);
+            spoken.push((name_here.unwrap_or(name).to_owned(), value));
+        }
+        spoken
+    }
+}
+
+/// Writes a request to the token endpoint, or to one that speaks the same way:
+/// by default a form that is posted.
+pub(crate) fn write(
+    config: &Config,
+    client: &Client<'_>,
+    url: Endpoint,
+    mut headers: Vec<(String, SecretString)>,
+    mut form: Form,
+    further: &[(String, String)],
+    secrets: Vec<SecretString>,
+) -> Request {
+    let dialect = &config.dialect;
+    let is_refresh = form
+        .iter()
+        .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
+    let url = match dialect.get(Field::REFRESH_ENDPOINT).filter(|_| is_refresh) {
+        // It was checked with the config.
+        Some(refresh_endpoint) => Endpoint::parse(refresh_endpoint).unwrap_or(url),
+        None => url,
+    };
+    if is_refresh && dialect.has(Field::REFRESH_SENDS_SCOPE) {
+        let mut scope = config.scope.clone();
+        dialect.add_offline_scope(&mut scope);
+        put_scope(dialect, &scope, &mut form);
+    }
+    if let (true, Some(secret)) = (dialect.has(Field::SECRET_AS_USERNAME), &client.secret) {
+        headers.retain(|(name, _)| name != "authorization");
+        let credentials = basic(secret.reveal(), "", BasicEncoding::Raw);
+        headers.push(("authorization".to_owned(), credentials));
+    }
+    let mut parameters = dialect.form(form, is_refresh);
+    for (name, value) in further {
+        parameters.push((name.clone(), SecretString::new(value)));
+    }
+    let format = dialect.get(Field::REFRESH_REQUEST_FORMAT);
+    let format = format
+        .filter(|_| is_refresh)
+        .or_else(|| dialect.get(Field::TOKEN_REQUEST_FORMAT));
+    let mut request = Request {
+        method: Method::Post,
+        url,
+        headers,
+        body: SecretString::default(),
+        secrets,
+        timeout_millis: config.timeout_millis(),
+    };
+    if format == Some("json") {
+        let mut object = Object::new();
+        for (name, value) in &parameters {
+            object.insert(name.clone(), Value::from(value.reveal()));
+        }
+        request.body = json::text(&Value::Object(object)).into();
+    } else {
+        request.body = encode(&parameters);
+    }
+    if format == Some("query") {
+        request.method = Method::Get;
+        request.url = request.url.with_query(request.body.reveal());
+        request.body = SecretString::default();
+    }
+    for (name, value) in &mut request.headers {
+        if name == "content-type" && format == Some("json") {
+            *value = SecretString::new("application/json");
+        }
+    }
+    if format == Some("query") {
+        request.headers.retain(|(name, _)| name != "content-type");
+    }
+    request
+}
+
+fn encode(parameters: &[(String, SecretString)]) -> SecretString {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        form.append_pair(name, value.reveal());
+    }
+    form.finish().into()
+}
+
+/// The request that exchanges the first token for a long-lived one, where the
+/// server has such a step.
+///
+/// # Errors
+/// The endpoint cannot be one.
+pub(crate) fn exchange(
+    config: &Config,
+    client: &Client<'_>,
+    access_token: &SecretString,
+) -> Result<Option<Request>, &'static str> {
+    let Some(url) = config.dialect.get(Field::EXCHANGE_ENDPOINT) else {
+        return Ok(None);
+    };
+    let secret = client.secret.as_ref().map_or("", SecretString::reveal);
+    let mut parameters = Vec::new();
+    for line in config.dialect.all(Field::EXCHANGE_PARAMETERS) {
+        let (name, value) = line.pair();
+        let value = match value {
+            "{access_token}" => access_token.reveal(),
+            "{client_secret}" => secret,
+            "{client_id}" => client.id.unwrap_or_default(),
+            other => other,
+        };
+        parameters.push((name.to_owned(), SecretString::new(value)));
+    }
+    let accept = SecretString::new("application/json");
+    Ok(Some(Request {
+        method: Method::Get,
+        url: Endpoint::parse(url)?.with_query(encode(&parameters).reveal()),
+        headers: vec![("accept".to_owned(), accept)],
+        body: SecretString::default(),
+        secrets: vec![
+            access_token.clone(),
+            client.secret.clone().unwrap_or_default(),
+        ],
+        timeout_millis: config.timeout_millis(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientAuthentication;
+
+    fn dialect(lines: &[(Field, &str)]) -> Dialect {
+        let lines = lines
+            .iter()
+            .map(|(field, value)| format!("{}{value}\n", char::from(field.0)));
+        Dialect::new(lines.collect())
+    }
+
+    #[test]
+    fn a_dialect_gives_the_values_of_its_fields() {
+        let dialect = dialect(&[
+            (Field::NAME, "Example"),
+            (Field::CALLBACK_PARAMETERS, "a"),
+            (Field::CALLBACK_PARAMETERS, "b"),
+            (Field::GRANT_TYPES, "password=pw=1"),
+            (Field::REFRESH_SENDS_SCOPE, ""),
+        ]);
+        assert_eq!(dialect.get(Field::NAME), Some("Example"));
+        assert!(dialect.lists(Field::CALLBACK_PARAMETERS, "b"));
+        assert_eq!(dialect.named(Field::GRANT_TYPES, "password"), Some("pw=1"));
+        assert!(dialect.has(Field::REFRESH_SENDS_SCOPE));
+        assert_eq!(dialect.get(Field::PKCE), None);
+        assert_eq!(dialect.lines().count(), 5);
+    }
+
+    #[test]
+    fn an_assertion_is_issued_by_the_host_of_the_redirect_where_that_is_declared() {
+        // Known deviation 43.
+        let revolut = dialect(&[(Field::ASSERTION_ISSUER, "{redirect_host}")]);
+        let issuer = revolut.assertion_issuer(Some("https://app.example/cb"));
+        assert_eq!(issuer.as_deref(), Some("app.example"));
+        assert_eq!(revolut.assertion_issuer(None), None);
+        let apple = dialect(&[(Field::ASSERTION_ISSUER, "TEAM")]);
+        assert_eq!(apple.assertion_issuer(None).as_deref(), Some("TEAM"));
+        assert_eq!(Dialect::default().assertion_issuer(None), None);
+    }
+
+    #[test]
+    fn a_request_that_has_its_parameters_in_the_query_does_not_print_them() {
+        let config = Config {
+            dialect: dialect(&[(Field::TOKEN_REQUEST_FORMAT, "query")]),
+            ..Config::default()
+        };
+        let client = Client {
+            id: Some("id"),
+            secret: None,
+            assertion: None,
+            method: ClientAuthentication::None,
+            basic_encoding: BasicEncoding::FormUrlencoded,
+        };
+        let url = Endpoint::parse("https://as.example/token").expect("an endpoint");
+        let form = vec![("code", SecretString::new("very-secret"))];
+        let request = write(&config, &client, url, Vec::new(), form, &[], Vec::new());
+        assert!(request.url.to_string().contains("very-secret"));
+        assert_eq!(format!("{request:?}"), "GET https://as.example/token");
+    }
+}
