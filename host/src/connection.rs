@@ -15,12 +15,13 @@ use crate::contract::bindings::InteractiveConnection;
 use crate::contract::bindings::exports::tokenwell::oauth2::connections::GuestConnection;
 use crate::contract::{
     AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll, Event,
-    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, Status, TlsMode, Token,
-    TokenOptions,
+    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, SecretError, Severity,
+    Status, TlsMode, Token, TokenOptions,
 };
 use crate::engine::State;
 use crate::error::{Error, Unavailability};
 use crate::host::Host;
+use crate::http_client::{HttpClient, Identity, Malformed};
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
 const RESPONSE_LIMIT: usize = 64 << 20;
@@ -269,7 +270,9 @@ impl Connection {
 
     /// Sends one request with the token, over the host's pooled client, and
     /// once more with a renewed token where the answer is a 401 that says
-    /// `invalid_token` (RFC 6750 section 3.1). Redirects are not followed. The
+    /// `invalid_token` (RFC 6750 section 3.1), and once more with the nonce that a
+    /// resource server demands in DPoP proofs (RFC 9449 section 9). Redirects are
+    /// not followed. The
     /// config's `timeout` holds for connecting, for the response to begin, and
     /// between its parts.
     ///
@@ -279,29 +282,38 @@ impl Connection {
     /// [`Error::Unsupported`] for a response of more than 64 MiB; otherwise as
     /// [`Connection::token`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let (first, token) = self.authorized(&request, TokenOptions::default()).await?;
-        let response = self.exchange(first).await?;
-        if !says_invalid_token(&response) {
-            return Ok(response);
+        let (mut options, mut nonce) = (TokenOptions::default(), None);
+        loop {
+            let (authorized, token) = self.authorized(&request, &options, &nonce).await?;
+            let response = self.exchange(authorized).await?;
+            if let Some(demanded) = demanded_nonce(&response)
+                && nonce.is_none()
+            {
+                nonce = Some(demanded);
+            } else if says_invalid_token(&response) && options.rejected.is_none() {
+                options.rejected = Some(token);
+            } else {
+                return Ok(response);
+            }
         }
-        let renewed = TokenOptions {
-            rejected: Some(token),
-            ..TokenOptions::default()
-        };
-        let (second, _) = self.authorized(&request, renewed).await?;
-        self.exchange(second).await
     }
 
     /// The request with the token, and the token.
     async fn authorized(
         &self,
         request: &Request<Bytes>,
-        options: TokenOptions,
+        options: &TokenOptions,
+        nonce: &Option<String>,
     ) -> Result<(Request<Bytes>, String), Error> {
         let mut request = request.clone();
         let url = request.uri().to_string();
         let headers = self
-            .authorization_headers(request.method().as_str(), &url, options, None)
+            .authorization_headers(
+                request.method().as_str(),
+                &url,
+                options.clone(),
+                nonce.as_deref(),
+            )
             .await?;
         let mut token = String::new();
         for Parameter { name, value } in headers {
@@ -327,7 +339,7 @@ impl Connection {
             between_bytes_timeout: limit,
         };
         let request = request.map(|body| Full::new(body).map_err(|e| match e {}).boxed_unsync());
-        let response = self.host.http().send(request, options).await;
+        let response = self.http().await?.send(request, options).await;
         let (parts, mut body) = response.map_err(unsent)?.into_parts();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -346,9 +358,45 @@ impl Connection {
         Ok(Response::from_parts(parts, whole.freeze()))
     }
 
-    /// Opens the connection in a fresh instance.
+    /// Opens the connection in a fresh instance, for calls that send nothing.
     async fn open(&self) -> Result<Open, Error> {
-        let (component, mut store) = self.host.instantiate().await?;
+        self.open_with(self.host.services().http.anonymous()).await
+    }
+
+    /// The same for calls that may send something.
+    async fn open_online(&self) -> Result<Open, Error> {
+        refuse_unsupported_tls(&self.config)?;
+        self.open_with(self.http().await?).await
+    }
+
+    /// What the connection sends through: with its client certificate, where it
+    /// has one (RFC 8705).
+    async fn http(&self) -> Result<Arc<HttpClient>, Error> {
+        let services = self.host.services();
+        let (Some(certificate), Some(key)) = (
+            &self.config.client_certificate,
+            &self.config.client_certificate_key,
+        ) else {
+            return Ok(services.http.anonymous());
+        };
+        let resolve = async |field: &str, reference: &str| {
+            let resolved = services.secrets.resolve(reference).await;
+            resolved.map_err(|error| unresolved(field, error))
+        };
+        let certificate = resolve("client_certificate", certificate).await?;
+        let key = resolve("client_certificate_key", key).await?;
+        let identity = Identity::read(&certificate, &key).map_err(|malformed| {
+            let (field, message) = match malformed {
+                Malformed::Certificate(message) => ("client_certificate", message),
+                Malformed::Key(message) => ("client_certificate_key", message),
+            };
+            Error::NotConfigured(vec![problem(field, message)])
+        })?;
+        Ok(services.http.identified(identity))
+    }
+
+    async fn open_with(&self, http: Arc<HttpClient>) -> Result<Open, Error> {
+        let (component, mut store) = self.host.instantiate_with(http).await?;
         let connection = component
             .tokenwell_oauth2_connections()
             .connection()
@@ -360,11 +408,27 @@ impl Connection {
             connection,
         })
     }
+}
 
-    /// The same for calls that may send something.
-    async fn open_online(&self) -> Result<Open, Error> {
-        refuse_unsupported_tls(&self.config)?;
-        self.open().await
+/// Why a reference in the config gave nothing.
+fn unresolved(field: &str, error: SecretError) -> Error {
+    match error {
+        SecretError::NotFound(what) => Error::NotConfigured(vec![problem(field, what)]),
+        SecretError::Denied(why) => Error::Forbidden(why),
+        SecretError::Unavailable(cause) => Error::Unavailable(Unavailability {
+            cause,
+            retry_at: None,
+        }),
+        SecretError::Unsupported(what) => Error::Unsupported(what),
+    }
+}
+
+fn problem(field: &str, message: String) -> Problem {
+    Problem {
+        field: field.to_owned(),
+        severity: Severity::Error,
+        message,
+        mend: "name a PEM file that the host can read".to_owned(),
     }
 }
 
@@ -405,6 +469,15 @@ fn says_invalid_token(response: &Response<Bytes>) -> bool {
                     .split([' ', ','])
                     .any(|part| matches!(part, "error=\"invalid_token\"" | "error=invalid_token"))
             })
+}
+
+/// The nonce that a resource server demands in proofs (RFC 9449 section 9).
+fn demanded_nonce(response: &Response<Bytes>) -> Option<String> {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let nonce = response.headers().get("dpop-nonce")?;
+    nonce.to_str().ok().map(str::to_owned)
 }
 
 fn unsent(error: wasmtime_wasi_http::Error) -> Error {

@@ -16,7 +16,7 @@ use crate::contract::bindings::tokenwell::oauth2::{events, secrets, token_store,
 use crate::contract::bindings::{InteractiveConnection, InteractiveConnectionPre};
 use crate::embedded;
 use crate::error::BuildError;
-use crate::http_client::GuestHttp;
+use crate::http_client::{GuestHttp, HttpClient};
 use crate::imports::Services;
 
 /// The most memory that one instance may have, in bytes.
@@ -54,13 +54,14 @@ impl Runtime {
     pub(crate) async fn instantiate(
         &self,
         services: Arc<Services>,
+        http: Arc<HttpClient>,
     ) -> wasmtime::Result<(InteractiveConnection, Store<State>)> {
         let state = State {
             table: ResourceTable::new(),
             clocks: WasiClocksCtx::default(),
             random: WasiRandomCtx::default(),
             http: WasiHttpCtx::new(),
-            guest_http: GuestHttp::new(services.http.clone()),
+            guest_http: GuestHttp::new(http),
             limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
             services,
             _running: self.ticker.running(),

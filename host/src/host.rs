@@ -11,7 +11,7 @@ use crate::contract::{Config, Provider, ProviderSummary};
 use crate::engine::{Runtime, State};
 use crate::error::{BuildError, Error};
 use crate::events::EventSink;
-use crate::http_client::HttpClient;
+use crate::http_client::{HttpClient, HttpClients};
 use crate::imports::Services;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
@@ -86,6 +86,39 @@ impl Host {
             .await?)
     }
 
+    /// The metadata of the protected resource that a URL belongs to (RFC 9728), as
+    /// JSON: `authorization_servers` names the issuers it takes tokens of. The
+    /// URL is called without a token.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn discover_resource(&self, url: &str) -> Result<String, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_discover_resource(&mut store, url)
+            .await??)
+    }
+
+    /// Registers a client at the authorization server of an issuer (RFC 7591),
+    /// with its metadata as JSON, and gives the server's answer, `client_id` and
+    /// secrets included, as JSON. Nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn register_client(
+        &self,
+        issuer: &str,
+        metadata: &str,
+        initial_access_token: Option<&str>,
+    ) -> Result<String, Error> {
+        let (component, mut store) = self.instantiate().await?;
+        Ok(component
+            .tokenwell_oauth2_connections()
+            .call_register_client(&mut store, issuer, metadata, initial_access_token)
+            .await??)
+    }
+
     /// The providers of the catalogue, in the order of their identifiers.
     ///
     /// # Errors
@@ -110,14 +143,23 @@ impl Host {
             .await?)
     }
 
-    /// A fresh instance of the component.
-    pub(crate) async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
-        let services = Arc::clone(&self.inner.services);
-        Ok(self.inner.runtime.instantiate(services).await?)
+    /// A fresh instance of the component, for what concerns no connection.
+    async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
+        self.instantiate_with(self.services().http.anonymous())
+            .await
     }
 
-    pub(crate) fn http(&self) -> &HttpClient {
-        &self.inner.services.http
+    /// A fresh instance of the component that sends through that client.
+    pub(crate) async fn instantiate_with(
+        &self,
+        http: Arc<HttpClient>,
+    ) -> Result<(InteractiveConnection, Store<State>), Error> {
+        let services = Arc::clone(&self.inner.services);
+        Ok(self.inner.runtime.instantiate(services, http).await?)
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.inner.services
     }
 }
 
@@ -185,7 +227,7 @@ impl HostBuilder {
             secrets,
             events: self.events,
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
-            http: Arc::new(HttpClient::new()),
+            http: HttpClients::new(),
         };
         Ok(Host {
             inner: Arc::new(Inner {

@@ -2,6 +2,8 @@
 //! system's roots, redirects not followed, plain http on the loopback interface
 //! only. Instances reach it through `wasi:http`.
 
+mod identity;
+
 use std::error::Error as StdError;
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +31,8 @@ use tokio::time::{self, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+pub(crate) use identity::{HttpClients, Identity, Malformed};
+
 /// What holds where a request names no timeout.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -48,7 +52,8 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    pub(crate) fn new() -> Self {
+    /// A client that shows that certificate to whoever asks for one.
+    pub(crate) fn new(identity: Option<Identity>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -59,6 +64,7 @@ impl HttpClient {
             .build(Connector {
                 tcp,
                 tls: Arc::default(),
+                identity: identity.map(Arc::new),
             });
         Self { pooled }
     }
@@ -95,15 +101,19 @@ impl HttpClient {
 
 /// The TLS client: the system's verifier, or where the system has no roots one
 /// that believes nobody, so that a host can be built on such a machine.
-fn tls_config() -> io::Result<ClientConfig> {
+fn tls_config(identity: Option<&Identity>) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let mut config = match builder.clone().try_with_platform_verifier() {
-        Ok(verifying) => verifying.with_no_client_auth(),
-        Err(_) => builder
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth(),
+    let verifying = match builder.clone().try_with_platform_verifier() {
+        Ok(verifying) => verifying,
+        Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut config = match identity.cloned() {
+        None => verifying.with_no_client_auth(),
+        Some(Identity { certificates, key }) => verifying
+            .with_client_auth_cert(certificates, key)
+            .map_err(io::Error::other)?,
     };
     config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
     Ok(config)
@@ -157,6 +167,7 @@ struct Connector {
     /// Set up by the first https request: to read the system's roots takes
     /// longer than a command that needs no server.
     tls: Arc<OnceCell<Arc<ClientConfig>>>,
+    identity: Option<Arc<Identity>>,
 }
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -166,7 +177,11 @@ impl Connector {
         if uri.scheme() != Some(&Scheme::HTTPS) {
             return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
         }
-        let set_up = || async { spawn_blocking(tls_config).await?.map(Arc::new) };
+        let identity = self.identity.clone();
+        let set_up = || async {
+            let config = spawn_blocking(move || tls_config(identity.as_deref()));
+            config.await?.map(Arc::new)
+        };
         let tls = Arc::clone(self.tls.get_or_try_init(set_up).await?);
         HttpsConnector::from((self.tcp, tls)).call(uri).await
     }

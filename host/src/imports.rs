@@ -6,13 +6,11 @@ mod secrets;
 mod token_store;
 mod user_agent;
 
-use std::sync::Arc;
-
 pub use token_store::HeldLease;
 pub use user_agent::{HeldArrival, HeldListener};
 
 use crate::events::EventSink;
-use crate::http_client::HttpClient;
+use crate::http_client::HttpClients;
 use crate::secrets::Secrets;
 use crate::store::TokenStore;
 use crate::user_agent::UserAgent;
@@ -23,5 +21,5 @@ pub(crate) struct Services {
     pub(crate) secrets: Box<dyn Secrets>,
     pub(crate) events: Option<Box<dyn EventSink>>,
     pub(crate) user_agent: Box<dyn UserAgent>,
-    pub(crate) http: Arc<HttpClient>,
+    pub(crate) http: HttpClients,
 }

@@ -5,6 +5,7 @@ mod keyring;
 mod local;
 mod password;
 mod sealing;
+mod signing;
 mod transfer;
 
 use std::io;

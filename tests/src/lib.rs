@@ -5,6 +5,7 @@
 //! It is for tests, so what goes wrong in it panics and says what to do.
 
 mod browser;
+mod certificates;
 mod cli;
 mod keyring;
 mod oidc_provider;
@@ -18,9 +19,10 @@ mod relay;
 mod scripted_server;
 
 pub use browser::{Browser, LandingPage};
+pub use certificates::Certificates;
 pub use cli::{Cli, Outcome, Running};
 pub use keyring::SecretService;
-pub use oidc_provider::{Decision, Lifetimes, OidcProvider, RecordedRequest};
+pub use oidc_provider::{ClientKey, Decision, Lifetimes, OidcProvider, RecordedRequest, Settings};
 pub use part::Part;
 #[cfg(target_os = "linux")]
 pub use postgres::PostgresServer;

@@ -9,6 +9,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 use url::Url;
 
+use crate::certificates::Certificates;
 use crate::part::Part;
 use crate::process::Process;
 use crate::{PATIENCE, workspace};
@@ -18,8 +19,31 @@ use crate::{PATIENCE, workspace};
 #[derive(Debug)]
 pub struct OidcProvider {
     issuer: String,
+    control: String,
+    keys: BTreeMap<String, ClientKey>,
     agent: Agent,
     _process: Process,
+}
+
+/// The private key of the clients that sign by one algorithm.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ClientKey {
+    /// In PEM (PKCS #8).
+    pub pem: String,
+    /// As a JWK (RFC 7517).
+    pub jwk: Value,
+}
+
+/// How the server is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// How long what it issues lives.
+    pub lifetimes: Lifetimes,
+    /// Whether it demands its nonces in DPoP proofs (RFC 9449 section 8).
+    pub demands_nonces: bool,
+    /// Where its certificate is, and those of its clients; absent: it speaks
+    /// plain http.
+    pub certificates: Option<&'a Certificates>,
 }
 
 /// How long what the server issues lives, in seconds; absent: long.
@@ -31,6 +55,8 @@ pub struct Lifetimes {
     pub refresh_token: Option<u32>,
     /// Of authorization codes.
     pub authorization_code: Option<u32>,
+    /// Of device codes.
+    pub device_code: Option<u32>,
 }
 
 /// What the user decides.
@@ -80,6 +106,17 @@ impl OidcProvider {
     /// # Panics
     /// Where it does not start.
     pub fn start(lifetimes: Lifetimes) -> Option<Self> {
+        Self::start_with(Settings {
+            lifetimes,
+            ..Settings::default()
+        })
+    }
+
+    /// Starts a server that is to be like that; absent likewise.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub fn start_with(settings: Settings<'_>) -> Option<Self> {
         if Part::Node.is_lacking() {
             return None;
         }
@@ -91,16 +128,23 @@ impl OidcProvider {
         );
         let mut command = Command::new("node");
         command.arg("server.mjs").current_dir(folder);
+        let lifetimes = settings.lifetimes;
         for (variable, seconds) in [
             ("ACCESS_TOKEN_TTL", lifetimes.access_token),
             ("REFRESH_TOKEN_TTL", lifetimes.refresh_token),
             ("AUTHORIZATION_CODE_TTL", lifetimes.authorization_code),
+            ("DEVICE_CODE_TTL", lifetimes.device_code),
+            ("DPOP_NONCE", settings.demands_nonces.then_some(1)),
         ] {
             match seconds {
                 Some(seconds) => command.env(variable, seconds.to_string()),
                 None => command.env_remove(variable),
             };
         }
+        match settings.certificates {
+            Some(certificates) => command.env("TLS_DIRECTORY", certificates.directory()),
+            None => command.env_remove("TLS_DIRECTORY"),
+        };
         let mut process = Process::start(&mut command);
         let line = process.next_line();
         let ready: Value = serde_json::from_str(&line)
@@ -109,6 +153,12 @@ impl OidcProvider {
             .as_str()
             .expect("the issuer in the first line")
             .to_owned();
+        let control = ready["control"]
+            .as_str()
+            .expect("the control in the first line")
+            .to_owned();
+        let keys = serde_json::from_value(ready["keys"].clone())
+            .expect("the clients' keys in the first line");
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -118,6 +168,8 @@ impl OidcProvider {
             .into();
         Some(Self {
             issuer,
+            control,
+            keys,
             agent,
             _process: process,
         })
@@ -128,16 +180,31 @@ impl OidcProvider {
         &self.issuer
     }
 
+    /// The private key of the clients that sign by an algorithm (RFC 7518 section
+    /// 3.1).
+    ///
+    /// # Panics
+    /// Where there are none.
+    pub fn client_key(&self, algorithm: &str) -> &ClientKey {
+        self.keys
+            .get(algorithm)
+            .unwrap_or_else(|| panic!("no client signs by {algorithm}"))
+    }
+
     /// A URL of the server.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.issuer)
+    }
+
+    fn control(&self, path: &str) -> String {
+        format!("{}{path}", self.control)
     }
 
     /// What clients sent since the start or the last [`Self::forget_requests`].
     pub fn requests(&self) -> Vec<RecordedRequest> {
         let mut response = self
             .agent
-            .get(self.url("/_test/requests"))
+            .get(self.control("/_test/requests"))
             .call()
             .expect("the log");
         let body = response.body_mut().read_to_string().expect("the log");
@@ -155,7 +222,7 @@ impl OidcProvider {
     /// Empties the log.
     pub fn forget_requests(&self) {
         self.agent
-            .delete(self.url("/_test/requests"))
+            .delete(self.control("/_test/requests"))
             .call()
             .expect("the log");
     }
@@ -184,7 +251,7 @@ impl OidcProvider {
     /// Makes an access token invalid behind the client's back. Its grant and
     /// its refresh token stay good.
     pub fn invalidate(&self, access_token: &str) {
-        let url = self.url(&format!("/_test/access-token?{access_token}"));
+        let url = self.control(&format!("/_test/access-token?{access_token}"));
         let response = self
             .agent
             .delete(url)
@@ -196,6 +263,42 @@ impl OidcProvider {
             response.status()
         );
         assert!(!self.is_active(access_token), "the token is still good");
+    }
+
+    /// Takes a user, with the URL that a device showed him, through the pages over
+    /// plain HTTP.
+    ///
+    /// # Panics
+    /// Where the pages lead nowhere.
+    pub fn decide_for_device(&self, verification_uri_complete: &str, decision: Decision) {
+        let mut visitor = Visitor {
+            agent: &self.agent,
+            cookies: BTreeMap::new(),
+        };
+        let at = Url::parse(verification_uri_complete).expect("a URL");
+        let code = crate::query_parameter(verification_uri_complete, "user_code");
+        let place = format!("{}{}", at.origin().ascii_serialization(), at.path());
+        let form = hidden(&visitor.page(verification_uri_complete), "xsrf");
+        let confirm = visitor.submit(&place, &[("xsrf", &form), ("user_code", &code)]);
+        let form = hidden(&confirm, "xsrf");
+        let mut answer = vec![("xsrf", form.as_str()), ("user_code", &code)];
+        if decision == Decision::Deny {
+            answer.push(("abort", "yes"));
+            visitor.submit(&place, &answer);
+            return;
+        }
+        answer.push(("confirm", "yes"));
+        let mut next = visitor.post(&place, &answer);
+        for _ in 0..10 {
+            if next.contains("/interaction/") {
+                next = visitor.answer_interaction(&next);
+            } else if let Some(further) = visitor.follow(&next) {
+                next = further;
+            } else {
+                return;
+            }
+        }
+        panic!("the pages go in a circle at {next}");
     }
 
     /// Takes a user through the pages over plain HTTP, without a browser, and
@@ -218,20 +321,8 @@ impl OidcProvider {
                 visitor.get(&next)
             } else if decision == Decision::Deny {
                 visitor.get(&format!("{next}/abort"))
-            } else if visitor
-                .page(&next)
-                .contains(r#"name="prompt" value="login""#)
-            {
-                visitor.post(
-                    &next,
-                    &[
-                        ("prompt", "login"),
-                        ("login", "alice"),
-                        ("password", "wonderland"),
-                    ],
-                )
             } else {
-                visitor.post(&next, &[("prompt", "consent")])
+                visitor.answer_interaction(&next)
             };
         }
         panic!("the pages go in a circle at {next}");
@@ -248,6 +339,16 @@ fn basic(client: &str, secret: &str) -> String {
         "Basic {}",
         base64::engine::general_purpose::STANDARD.encode(pair)
     )
+}
+
+/// The value of a hidden field of a page.
+fn hidden(page: &str, name: &str) -> String {
+    let field = format!("name=\"{name}\" value=\"");
+    let (_, rest) = page
+        .split_once(&field)
+        .unwrap_or_else(|| panic!("no field {name} on the page:\n{page}"));
+    let value = rest.trim_start_matches('"').split('"').next();
+    value.unwrap_or_default().to_owned()
 }
 
 /// A user who follows redirects one at a time and keeps cookies.
@@ -285,6 +386,46 @@ impl Visitor<'_> {
             .expect("a page");
         self.keep_cookies(&response);
         response.body_mut().read_to_string().expect("a page")
+    }
+
+    /// Signs in, or consents, and returns where that leads.
+    fn answer_interaction(&mut self, url: &str) -> String {
+        if !self.page(url).contains(r#"name="prompt" value="login""#) {
+            return self.post(url, &[("prompt", "consent")]);
+        }
+        self.post(
+            url,
+            &[
+                ("prompt", "login"),
+                ("login", "alice"),
+                ("password", "wonderland"),
+            ],
+        )
+    }
+
+    /// Sends a form and returns the page that comes of it.
+    fn submit(&mut self, url: &str, form: &[(&str, &str)]) -> String {
+        let mut response = self
+            .agent
+            .post(url)
+            .header("cookie", self.cookie_header())
+            .send_form(form.iter().copied())
+            .expect("a page");
+        self.keep_cookies(&response);
+        response.body_mut().read_to_string().expect("a page")
+    }
+
+    /// Visits a page and returns where it leads; absent where it is the end.
+    fn follow(&mut self, url: &str) -> Option<String> {
+        let response = self
+            .agent
+            .get(url)
+            .header("cookie", self.cookie_header())
+            .call()
+            .expect("a page");
+        self.keep_cookies(&response);
+        let is_redirect = response.headers().contains_key("location");
+        is_redirect.then(|| self.redirect(url, response))
     }
 
     fn get(&mut self, url: &str) -> String {

@@ -59,7 +59,7 @@ impl Ui {
     /// fails, its output is shown.
     pub fn run(&self, what: &str, command: Command) -> Result<Finished> {
         let program = command.get_program().display().to_string();
-        let finished = self.watch(what, command, |_| None)?;
+        let finished = self.watch(what, command, None, |_| None)?;
         if !finished.success {
             if !self.verbose {
                 let told = finished.output.lines();
@@ -72,12 +72,14 @@ impl Ui {
         Ok(finished)
     }
 
-    /// Runs a program to its end. `report` sees each line of its output and
-    /// may give one to show.
+    /// Runs a program to its end, or until its time is over, which ends it and
+    /// all that it started. `report` sees each line of its output and may give
+    /// one to show.
     pub fn watch(
         &self,
         what: &str,
         mut command: Command,
+        limit: Option<Duration>,
         mut report: impl FnMut(&str) -> Option<String>,
     ) -> Result<Finished> {
         let program = command.get_program().display().to_string();
@@ -85,6 +87,11 @@ impl Ui {
         let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
         let copy = writer.try_clone().context("cannot make a pipe")?;
         command.stdin(Stdio::null()).stdout(copy).stderr(writer);
+        #[cfg(unix)]
+        if limit.is_some() {
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        }
+        let begun = Instant::now();
         let mut progress = Progress::start(self, what);
         let mut child = command
             .spawn()
@@ -117,6 +124,10 @@ impl Ui {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             progress.show();
+            if ended.is_none() && limit.is_some_and(|limit| begun.elapsed() > limit) {
+                progress.print("its time is over");
+                end_group(&mut child)?;
+            }
             if ended.is_none() && child.try_wait()?.is_some() {
                 ended = Some(Instant::now());
             }
@@ -135,6 +146,15 @@ impl Ui {
             messages,
         })
     }
+}
+
+/// Ends a program with all that it started, as far as that can be done here.
+fn end_group(child: &mut std::process::Child) -> Result<()> {
+    if cfg!(unix) {
+        let group = format!("-{}", child.id());
+        let _ = Command::new("kill").args(["-9", "--", &group]).status();
+    }
+    child.kill().context("cannot end the program")
 }
 
 /// Something that cargo built.
@@ -309,6 +329,26 @@ mod tests {
     fn a_failure_is_an_error_that_names_the_program() {
         let error = QUIET.run("Failing", shell("exit 3")).err().unwrap();
         assert!(error.to_string().starts_with("sh failed"), "{error}");
+    }
+
+    #[test]
+    fn a_program_whose_time_is_over_is_ended_with_what_it_started() {
+        let limit = Some(Duration::from_millis(300));
+        let script = "sleep 600 & echo $!; wait";
+        let finished = QUIET
+            .watch("Waiting", shell(script), limit, |_| None)
+            .unwrap();
+        assert!(!finished.success);
+        let child = finished.output.trim();
+        let is_there = || {
+            let probe = Command::new("kill").args(["-0", child]).output().unwrap();
+            probe.status.success()
+        };
+        let patience = Instant::now() + Duration::from_secs(10);
+        while is_there() {
+            assert!(Instant::now() < patience, "it lives on");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -14,43 +15,95 @@ use crate::setup::{Missing, Parts};
 /// compile wasmtime a second time, otherwise than for the CLI.
 const APART: [&str; 3] = ["tokenwell-connection", "tokenwell-tests", "xtask"];
 
+/// The longest that the fault tests may take.
+const FAULTS_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// The modules of the fault tests: the explorer in the core, and those of the
+/// host that need real parts.
+const FAULTS: [&str; 6] = [
+    "connection::explore::",
+    "clock::",
+    "kills::",
+    "races::",
+    "sick_stores::",
+    "stores::",
+];
+
 /// Runs the tests of the whole workspace.
-pub fn test(
-    ui: &Ui,
-    root: &Path,
-    parts: &Parts,
-    faults: bool,
-    filters: &[String],
-) -> Result<ExitCode> {
-    let together = APART.iter().flat_map(|name| ["--exclude", name]);
-    let together = std::iter::once("--workspace").chain(together).collect();
+pub fn test(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result<ExitCode> {
     let apart = APART.iter().flat_map(|name| ["--package", name]).collect();
     let mut tally = Tally::default();
     for (what, packages) in [
-        ("Running the tests of the product", together),
+        ("Running the tests of the product", together()),
         ("Running the tests that cross its parts", apart),
     ] {
         let packages: Vec<&str> = packages;
         let mut command = crate::cargo(root);
         command.args(["test", "--release", "--no-fail-fast"]);
         command.args(packages).arg("--").args(filters);
-        command.envs(environment(parts, faults));
-        let failed_before = tally.failed;
-        let finished = ui.watch(what, command, |line| tally.read(line))?;
-        if let Some(line) = tally.end() {
-            ui.say(&line);
+        command.envs(environment(parts, false));
+        run(ui, what, command, None, &mut tally)?;
+    }
+    conclude(ui, parts, &tally)
+}
+
+/// Runs the fault tests in full; with filters, those among them.
+pub fn faults(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result<ExitCode> {
+    let chosen: Vec<&str> = match filters {
+        [] => FAULTS.to_vec(),
+        filters => filters.iter().map(String::as_str).collect(),
+    };
+    let command = |more: &[&str]| {
+        let mut command = crate::cargo(root);
+        command.args(["test", "--release", "--no-fail-fast"]);
+        command
+            .args(together())
+            .args(["--lib", "--test", "real_parts"]);
+        command.args(more);
+        command
+    };
+    // Compiling does not count against their time.
+    ui.run("Compiling the fault tests", command(&["--no-run"]))?;
+    let mut running = command(&["--"]);
+    running.args(chosen).envs(environment(parts, true));
+    let mut tally = Tally::default();
+    let what = "Running the fault tests in full";
+    run(ui, what, running, Some(FAULTS_LIMIT), &mut tally)?;
+    conclude(ui, parts, &tally)
+}
+
+/// The packages that are tested together.
+fn together() -> Vec<&'static str> {
+    let apart = APART.iter().flat_map(|name| ["--exclude", name]);
+    std::iter::once("--workspace").chain(apart).collect()
+}
+
+fn run(
+    ui: &Ui,
+    what: &str,
+    command: Command,
+    limit: Option<Duration>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let failed_before = tally.failed;
+    let finished = ui.watch(what, command, limit, |line| tally.read(line))?;
+    if let Some(line) = tally.end() {
+        ui.say(&line);
+    }
+    if !finished.success {
+        if !ui.verbose() {
+            eprintln!("{}", failures(&finished.output));
         }
-        if !finished.success {
-            if !ui.verbose() {
-                eprintln!("{}", failures(&finished.output));
-            }
-            if tally.failed == failed_before {
-                // They do not compile, for one.
-                tally.failed += 1;
-            }
+        if tally.failed == failed_before {
+            // They do not compile, for one.
+            tally.failed += 1;
         }
     }
+    Ok(())
+}
 
+/// Sums up.
+fn conclude(ui: &Ui, parts: &Parts, tally: &Tally) -> Result<ExitCode> {
     if tally.ignored > 0 {
         ui.say(&format!("{} are ignored unless asked for.", tally.ignored));
     }
@@ -99,7 +152,7 @@ impl Tally {
     /// Reads a line of output; gives a line on each test program that has
     /// tests, and passes on what the tests say they left out.
     fn read(&mut self, line: &str) -> Option<String> {
-        if line.contains("NOT TESTED: ") {
+        if line.contains("NOT TESTED: ") || line.contains("FAULTS: ") {
             return Some(format!("  {line}"));
         }
         if let Some(name) = started(line) {

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenwell::{
     Connection, ConnectionState, Error, Grant, Host, Loaded, Severity, Status, StoreError, Token,
     TokenOptions, ValueOrigin,
@@ -492,6 +492,9 @@ pub async fn history(session: &Session, name: &ConnectionName) -> Result<u8, Fai
     )
 }
 
+/// The redirect URI of the listener, the port left out (RFC 8252 section 7.3).
+pub const LOOPBACK_REDIRECT_URI: &str = "http://127.0.0.1/oauth2";
+
 /// `callback-url`.
 pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8, Failure> {
     let document = session.document(name)?;
@@ -509,7 +512,7 @@ pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8
              register http://127.0.0.1:8765/oauth2, say, and set the same as `redirect_uri` in the config.\n"
         }
     };
-    let uri = configured.unwrap_or_else(|| "http://127.0.0.1/oauth2".into());
+    let uri = configured.unwrap_or_else(|| LOOPBACK_REDIRECT_URI.into());
     session.print(
         || json!({"redirect_uri": uri, "explanation": explanation.trim()}),
         || format!("{}\n", output::printable(&uri)),
@@ -518,75 +521,6 @@ pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8
         output::note(&output::dim(explanation));
     }
     Ok(0)
-}
-
-/// What `providers` can be told.
-#[derive(Args)]
-pub struct ProvidersArgs {
-    /// One of them, in full
-    id: Option<String>,
-}
-
-/// `providers`.
-pub async fn providers(session: &Session, args: ProvidersArgs) -> Result<u8, Failure> {
-    let failed = |error| Failure::of(error, None);
-    let host = session.host()?;
-    let Some(id) = args.id else {
-        let providers = host.list_providers().await.map_err(failed)?;
-        if providers.is_empty() && !session.json {
-            output::note(
-                "The catalogue is empty: name the issuer or the endpoints of your server.\n",
-            );
-            return Ok(0);
-        }
-        return session.print(
-            || {
-                providers
-                    .iter()
-                    .map(|provider| json!({"id": provider.id, "name": provider.name}))
-                    .collect()
-            },
-            || {
-                let mut table = output::Table::new(["ID", "NAME"]);
-                for provider in &providers {
-                    table.row([provider.id.clone().into(), provider.name.clone().into()]);
-                }
-                table.render()
-            },
-        );
-    };
-    let provider = host
-        .show_provider(&id)
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| {
-            Failure::usage(format!("there is no provider {id}"))
-                .mend("`tokenwell providers` lists those there are.")
-        })?;
-    let defaults: Map<String, Value> = provider
-        .defaults
-        .iter()
-        .map(|field| {
-            let value = serde_json::from_str(&field.value);
-            (field.name.clone(), value.unwrap_or(Value::Null))
-        })
-        .collect();
-    let value = json!({
-        "id": provider.id,
-        "name": provider.name,
-        "parameters": provider.parameters.iter().map(|parameter| json!({
-            "name": parameter.name,
-            "help": parameter.help,
-            "pattern": parameter.pattern,
-            "required": parameter.required,
-            "default": parameter.default,
-        })).collect::<Vec<_>>(),
-        "defaults": defaults,
-        "registration_page": provider.registration_page,
-        "documentation_page": provider.documentation_page,
-        "peculiarities": provider.peculiarities,
-    });
-    session.print(|| value.clone(), || format!("{value:#}\n"))
 }
 
 /// What `delete` can be told.

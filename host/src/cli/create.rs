@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokenwell::Severity;
+use tokenwell::{Host, Severity};
 
-use super::commands::next_step;
-use super::document::{self, ConnectionName, merge_patch};
+use super::commands::{LOOPBACK_REDIRECT_URI, next_step};
+use super::document::{self, ConnectionName, Subject, merge_patch};
 use super::failure::Failure;
 use super::{Session, examine, input, output};
 
@@ -26,6 +26,8 @@ Examples:
   tokenwell create batch --grant-type client_credentials --token-endpoint https://login.example.com/token \\
       --client-id job --client-secret-ref env:BATCH_SECRET
   tokenwell create shop --config shop.json
+  tokenwell create shop --for https://api.example.com/orders --register
+  tokenwell create mail --provider google --client-id abc --client-secret - --scope https://mail.google.com/
   tokenwell --profile dev create shop --issuer https://login.test --client-id abc-test")]
 pub struct CreateArgs {
     /// The name of the new connection: letters, digits, - and _
@@ -46,6 +48,31 @@ pub struct CreateArgs {
     /// What the provider needs to be told, such as tenant=…
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = pair, help_heading = "Server")]
     parameters: Vec<(String, String)>,
+    /// Find the authorization server of a resource by its URL (RFC 9728)
+    #[arg(
+        long = "for",
+        value_name = "URL",
+        conflicts_with_all = ["issuer", "provider"],
+        help_heading = "Server"
+    )]
+    resource_url: Option<String>,
+    /// Register a new client (RFC 7591) at that issuer, by default the one of --issuer or --for
+    #[arg(
+        long,
+        value_name = "ISSUER",
+        num_args = 0..=1,
+        conflicts_with_all = ["client_id", "client_secret", "client_secret_ref"],
+        help_heading = "Client"
+    )]
+    register: Option<Option<String>>,
+    /// What the server wants to see before it registers anybody; - asks for it
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        requires = "register",
+        help_heading = "Client"
+    )]
+    initial_access_token: Option<String>,
     /// The issuer, from whose metadata the endpoints are taken
     #[arg(long, value_name = "URL", help_heading = "Server")]
     issuer: Option<String>,
@@ -82,7 +109,7 @@ pub struct CreateArgs {
     /// Where the client secret is: env:NAME, file:PATH, keyring:NAME or sealed:NAME
     #[arg(long, value_name = "REF", help_heading = "Client")]
     client_secret_ref: Option<String>,
-    /// client_secret_basic, client_secret_post or none
+    /// client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth or none
     #[arg(long, value_name = "METHOD", help_heading = "Client")]
     token_endpoint_auth_method: Option<String>,
 
@@ -174,6 +201,20 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
         args.to_document(&mut |what| ask(what, asked))?,
     );
     document::apply(&mut document, &session.overrides);
+    let host = session.host()?;
+    if let Some(url) = &args.resource_url {
+        find_server(&host, url, &mut document).await?;
+    }
+    if let Some(issuer) = &args.register {
+        let token = match args.initial_access_token.as_deref() {
+            Some("-") => Some(ask("initial access token", asked)?),
+            token => token.map(str::to_owned),
+        };
+        let subject = session.subject(&args.name);
+        register(&host, &subject, issuer.as_deref(), token, &mut document).await?;
+    }
+    // What was found does not go before what was typed.
+    document::apply(&mut document, &session.overrides);
 
     // A profile is no config of its own: it is judged in its place.
     let effective = match session.profile {
@@ -184,7 +225,6 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
         }
         None => document.clone(),
     };
-    let host = session.host()?;
     let subject = session.subject(&args.name);
     let (connection, problems) = examine(&host, &subject, &effective).await?;
     let works = problems
@@ -229,6 +269,100 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
             format!("Created {}\n{stored}{}Next: {next}\n", path.display(), output::problems_text(&problems))
         },
     )
+}
+
+/// Puts the authorization server of a resource into a config, and the resource
+/// itself (RFC 8707), by what the resource says (RFC 9728).
+async fn find_server(host: &Host, url: &str, document: &mut Value) -> Result<(), Failure> {
+    let found = host.discover_resource(url).await;
+    let found = found.map_err(|error| Failure::of(error, None))?;
+    let metadata: Value = serde_json::from_str(&found)
+        .map_err(|error| Failure::internal(format!("the resource's metadata: {error}")))?;
+    let issuer = metadata["authorization_servers"][0].as_str();
+    let issuer = issuer.ok_or_else(|| {
+        Failure::not_configured(format!("{url} names no authorization server"))
+            .mend("Name it with --issuer.")
+    })?;
+    let mut fields = json!({ "issuer": issuer });
+    if document.get("resource").is_none() {
+        fields["resource"] = metadata["resource"].clone();
+    }
+    merge_patch(document, fields);
+    Ok(())
+}
+
+/// Registers a client for a config (RFC 7591), and puts into it what the server
+/// says.
+async fn register(
+    host: &Host,
+    subject: &Subject,
+    issuer: Option<&str>,
+    initial_access_token: Option<String>,
+    document: &mut Value,
+) -> Result<(), Failure> {
+    let named = issuer.or_else(|| document["issuer"].as_str());
+    let issuer = named.map(str::to_owned).ok_or_else(|| {
+        Failure::usage("there is no issuer to register at")
+            .mend("Name it: `--register ISSUER`, or `--issuer` or `--for` beside it.")
+    })?;
+    let metadata = registration(document, subject.full_name());
+    let answer = host
+        .register_client(
+            &issuer,
+            &metadata.to_string(),
+            initial_access_token.as_deref(),
+        )
+        .await
+        .map_err(|error| Failure::of(error, None))?;
+    let answer: Value = serde_json::from_str(&answer)
+        .map_err(|error| Failure::internal(format!("the server's answer: {error}")))?;
+    let mut fields = json!({ "issuer": issuer });
+    for field in ["client_id", "client_secret", "token_endpoint_auth_method"] {
+        if let Some(value) = answer.get(field).filter(|value| value.is_string()) {
+            fields[field] = value.clone();
+        }
+    }
+    merge_patch(document, fields);
+    Ok(())
+}
+
+/// What is registered of a client: what its config says.
+fn registration(document: &Value, name: &str) -> Value {
+    let grant = document["grant_type"]
+        .as_str()
+        .unwrap_or("authorization_code");
+    let needs_redirect = grant == "authorization_code";
+    let device = "urn:ietf:params:oauth:grant-type:device_code";
+    let grant = if grant == "device_code" {
+        device
+    } else {
+        grant
+    };
+    let mut grants = vec![grant];
+    if grant == "authorization_code" || grant == device {
+        grants.push("refresh_token");
+    }
+    let method = match document["token_endpoint_auth_method"].as_str() {
+        Some(method) => method,
+        // A client on a user's machine keeps no secret (RFC 8252 section 8.5).
+        None if grants.len() > 1 => "none",
+        None => "client_secret_basic",
+    };
+    let mut metadata = json!({
+        "client_name": name,
+        "grant_types": grants,
+        "response_types": if needs_redirect { vec!["code"] } else { vec![] },
+        "redirect_uris": [],
+        "token_endpoint_auth_method": method,
+    });
+    if needs_redirect {
+        let given = document["redirect_uri"].as_str();
+        metadata["redirect_uris"] = json!([given.unwrap_or(LOOPBACK_REDIRECT_URI)]);
+        if given.is_none() {
+            metadata["application_type"] = "native".into();
+        }
+    }
+    metadata
 }
 
 /// The fields that `--seal` takes out of a config.

@@ -9,6 +9,7 @@ mod failure;
 mod input;
 mod keys;
 mod output;
+mod providers;
 mod request;
 mod transfer;
 
@@ -152,9 +153,8 @@ enum Command {
     /// Print the redirect URI to register at the server
     #[command(after_help = "Example:\n  tokenwell callback-url shop")]
     CallbackUrl(Name),
-    /// List the known providers, or show one
-    #[command(after_help = "Examples:\n  tokenwell providers\n  tokenwell providers google")]
-    Providers(commands::ProvidersArgs),
+    /// List the known providers, or explain one
+    Providers(providers::ProvidersArgs),
     /// Write a connection with its tokens into one sealed document
     Export(transfer::ExportArgs),
     /// Take up a connection that was exported elsewhere
@@ -266,7 +266,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Userinfo(Name { name }) => commands::userinfo(&session, &name).await,
         Command::History(Name { name }) => commands::history(&session, &name).await,
         Command::CallbackUrl(Name { name }) => commands::callback_url(&session, &name).await,
-        Command::Providers(args) => commands::providers(&session, args).await,
+        Command::Providers(args) => providers::run(&session, args).await,
         Command::Export(args) => transfer::export(&session, args).await,
         Command::Import(args) => transfer::import(&session, args).await,
         Command::Rekey(args) => keys::rekey(&session, args).await,

@@ -8,6 +8,7 @@ use tokenwell_core::seal as format;
 use zeroize::Zeroizing;
 
 use super::sealing::{self, Announce, KeySource, SealingKeys};
+use super::signing::{self, SigningKey};
 use super::{MasterPassword, SealingKey, Secrets, blocking, failed, from_store_error, keyring};
 use crate::contract::{Loaded, SecretError, Swapped};
 use crate::store::{FileStore, MemoryStore, TokenStore};
@@ -20,6 +21,9 @@ use crate::store::{FileStore, MemoryStore, TokenStore};
 /// | `file:PATH` | a file without the line end at its close; a relative path is relative to the directory |
 /// | `keyring:NAME` | the entry `NAME` of the service `tokenwell` in the operating system's keyring |
 /// | `sealed:NAME` | kept in the token store under `NAME.secret`, sealed as tokens are |
+///
+/// A private key that signs is the text of a reference: PEM (PKCS #8, PKCS #1,
+/// SEC 1) or a JWK, of RSA, P-256, P-384 or Ed25519.
 ///
 /// The sealing key of a new store is derived from the master password where one
 /// is given; else it is made at random and kept in the operating system's
@@ -181,6 +185,11 @@ impl LocalSecrets {
         blocking(move || keyring::delete(&name)).await
     }
 
+    /// The text of a private key, PEM or a JWK.
+    async fn signing_key(&self, reference: &str) -> Result<Zeroizing<String>, SecretError> {
+        self.resolve(reference).await.map(Zeroizing::new)
+    }
+
     pub(super) async fn sealed_secret(&self, name: &str) -> Result<String, SecretError> {
         let plain = self
             .open_entry(&sealed_key(name)?)
@@ -255,21 +264,26 @@ impl Secrets for LocalSecrets {
         self.keys.get(needed).await
     }
 
-    async fn sign(&self, _: &str, _: &str, _: &[u8]) -> Result<Vec<u8>, SecretError> {
-        Err(no_signing())
+    async fn sign(&self, key: &str, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, SecretError> {
+        let key = self.signing_key(key).await?;
+        let (algorithm, data) = (algorithm.to_owned(), data.to_vec());
+        blocking(move || SigningKey::read(&key)?.sign(&algorithm, &data)).await
     }
 
-    async fn public_key(&self, _: &str) -> Result<String, SecretError> {
-        Err(no_signing())
+    async fn public_key(&self, key: &str) -> Result<String, SecretError> {
+        let key = self.signing_key(key).await?;
+        blocking(move || Ok(SigningKey::read(&key)?.public_jwk())).await
     }
 
-    async fn verify(&self, _: &str, _: &str, _: &[u8], _: &[u8]) -> Result<bool, SecretError> {
-        Err(no_signing())
+    async fn verify(
+        &self,
+        jwk: &str,
+        algorithm: &str,
+        data: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, SecretError> {
+        signing::verify(jwk, algorithm, data, signature)
     }
-}
-
-fn no_signing() -> SecretError {
-    SecretError::Unsupported("this host does not sign or verify yet".to_owned())
 }
 
 fn environment_variable(name: &str) -> Result<String, SecretError> {

@@ -295,17 +295,17 @@ async fn renewals_survive_a_postgresql_that_is_restarted() {
     if Part::Postgres.is_lacking() {
         return;
     }
-    let postgres = PostgresServer::start();
-    let url = postgres.url();
+    let postgres = Arc::new(PostgresServer::start());
+    let (url, disturbed) = (postgres.url(), Arc::clone(&postgres));
     let mut number = 0;
     renewals_survive(&url, "PostgreSQL", move || {
         number += 1;
         if number % 2 == 0 {
-            postgres.kill();
+            disturbed.kill();
         } else {
-            postgres.stop();
+            disturbed.stop();
         }
-        postgres.start_again();
+        disturbed.start_again();
     })
     .await;
 }
@@ -315,17 +315,17 @@ async fn renewals_survive_a_redis_that_is_restarted() {
     if Part::Redis.is_lacking() {
         return;
     }
-    let redis = RedisServer::start();
-    let url = redis.url();
+    let redis = Arc::new(RedisServer::start());
+    let (url, disturbed) = (redis.url(), Arc::clone(&redis));
     let mut number = 0;
     renewals_survive(&url, "Redis", move || {
         number += 1;
         if number % 2 == 0 {
-            redis.kill();
+            disturbed.kill();
         } else {
-            redis.stop();
+            disturbed.stop();
         }
-        redis.start_again();
+        disturbed.start_again();
     })
     .await;
 }

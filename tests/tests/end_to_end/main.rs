@@ -8,5 +8,7 @@ mod bad_response;
 mod concurrency;
 mod keys;
 mod machine;
+mod protocol;
 mod secrecy;
+mod stores;
 mod support;

@@ -1,0 +1,145 @@
+//! The client's own certificate (RFC 8705): who shows one has connections of his
+//! own, since a pooled connection is somebody's for as long as it lives.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+use super::HttpClient;
+
+/// A certificate with what vouches for it, and its private key.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+/// Which of the two texts of an identity is wrong, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    Certificate(String),
+    Key(String),
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            certificates: self.certificates.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl Identity {
+    /// Reads a certificate chain and a private key, both PEM.
+    pub(crate) fn read(certificates: &str, key: &str) -> Result<Self, Malformed> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(certificates.as_bytes()).collect();
+        let chain = match chain {
+            Ok(chain) if chain.is_empty() => {
+                return Err(Malformed::Certificate("has no certificate".to_owned()));
+            }
+            Ok(chain) => chain,
+            Err(error) => return Err(Malformed::Certificate(format!("is no PEM: {error}"))),
+        };
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|error| Malformed::Key(format!("is no PEM of a private key: {error}")))?;
+        Ok(Self {
+            certificates: chain,
+            key,
+        })
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for certificate in &self.certificates {
+            hash.update(certificate);
+        }
+        hash.update(self.key.secret_der());
+        hash.finalize().into()
+    }
+}
+
+/// The HTTP clients of a host.
+pub(crate) struct HttpClients {
+    anonymous: Arc<HttpClient>,
+    identified: Mutex<HashMap<[u8; 32], Arc<HttpClient>>>,
+}
+
+impl HttpClients {
+    pub(crate) fn new() -> Self {
+        Self {
+            anonymous: Arc::new(HttpClient::new(None)),
+            identified: Mutex::default(),
+        }
+    }
+
+    /// The client of everybody who shows no certificate.
+    pub(crate) fn anonymous(&self) -> Arc<HttpClient> {
+        Arc::clone(&self.anonymous)
+    }
+
+    /// The client of those who show that certificate.
+    pub(crate) fn identified(&self, identity: Identity) -> Arc<HttpClient> {
+        let mut clients = self
+            .identified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let client = clients
+            .entry(identity.fingerprint())
+            .or_insert_with(|| Arc::new(HttpClient::new(Some(identity))));
+        Arc::clone(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certified() -> (String, String) {
+        let certified = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+        (certified.cert.pem(), certified.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_read() {
+        let (certificate, key) = certified();
+        let identity = Identity::read(&certificate, &key).unwrap();
+        assert_eq!(identity.certificates.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_the_key() {
+        let (certificate, key) = certified();
+        for (certificates, given, part) in [
+            ("", key.as_str(), "certificate"),
+            (key.as_str(), key.as_str(), "certificate"),
+            (certificate.as_str(), "", "key"),
+            (certificate.as_str(), certificate.as_str(), "key"),
+        ] {
+            let malformed = Identity::read(certificates, given).unwrap_err();
+            let found = match &malformed {
+                Malformed::Certificate(text) => ("certificate", text),
+                Malformed::Key(text) => ("key", text),
+            };
+            assert_eq!(found.0, part);
+            assert!(!found.1.contains("BEGIN"), "{}", found.1);
+        }
+    }
+
+    #[test]
+    fn those_who_show_the_same_certificate_share_a_client() {
+        let clients = HttpClients::new();
+        let (certificate, key) = certified();
+        let read = || Identity::read(&certificate, &key).unwrap();
+        let (other_certificate, other_key) = certified();
+        let other = Identity::read(&other_certificate, &other_key).unwrap();
+        let client = clients.identified(read());
+        assert!(Arc::ptr_eq(&client, &clients.identified(read())));
+        assert!(!Arc::ptr_eq(&client, &clients.identified(other)));
+        assert!(!Arc::ptr_eq(&client, &clients.anonymous()));
+    }
+}
