@@ -22,8 +22,18 @@ const FEATURES: [&str; 6] = [
 ];
 
 /// For size, the names kept for the table of what takes the space; flattened and
-/// put together anew in between, which finds another hundredth.
-const PASSES: [&str; 6] = ["-g", "-Oz", "--flatten", "--rereloop", "-Oz", "-Oz"];
+/// put together anew in between, which finds another hundredth. Nothing is in the
+/// first kilobyte of memory, which is the far end of the stack, so that an
+/// address and what is added to it need not be computed apart.
+const PASSES: [&str; 7] = [
+    "-g",
+    "--low-memory-unused",
+    "-Oz",
+    "--flatten",
+    "--rereloop",
+    "-Oz",
+    "-Oz",
+];
 
 /// wasm-opt, where it can be had.
 pub struct Optimizer {
