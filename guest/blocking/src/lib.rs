@@ -11,9 +11,7 @@ pub fn blocking(_: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 fn without_async(tokens: TokenStream) -> TokenStream {
-    let is = |token: &TokenTree, word: &str| {
-        matches!(token, TokenTree::Ident(ident) if ident.to_string() == word)
-    };
+    let is = |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(ident) if ident.to_string() == word);
     let mut kept = Vec::new();
     for token in tokens {
         match token {
