@@ -30,6 +30,10 @@ impl Cli {
         command
             .args(arguments)
             .env("TOKENWELL_DIR", self.directory.path())
+            .env_remove("TOKENWELL_PASSWORD")
+            .env_remove("TOKENWELL_STORE")
+            // The keyring of whoever runs the tests is none of theirs.
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -467,9 +471,13 @@ fn wrong_usage_is_exit_code_2_and_json_where_asked_for() {
 fn token_prints_nothing_but_the_token() {
     let (cli, server) = (Cli::new(), Server::start());
     cli.config("job", &server.client_credentials());
-    let ran = cli.run(&["token", "job"]).succeeded();
+    // Where the key is that has just been made is said beside it.
+    let first = cli.run(&["token", "job"]).succeeded();
+    assert_eq!(first.stdout, "token-1\n");
+    assert!(first.stderr.contains("tokenwell.key"), "{}", first.stderr);
+    let next = cli.run(&["token", "job"]).succeeded();
     assert_eq!(
-        (ran.stdout.as_str(), ran.stderr.as_str()),
+        (next.stdout.as_str(), next.stderr.as_str()),
         ("token-1\n", "")
     );
 }
