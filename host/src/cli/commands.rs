@@ -11,7 +11,7 @@ use tokenwell::{
 
 use super::document::{self, ConnectionName, Subject};
 use super::failure::Failure;
-use super::{Session, create, examine, input, output, parse};
+use super::{Session, examine, input, keys, output, parse};
 
 /// What to type to obtain the first token.
 pub fn next_step(grant: &Grant, subject: &Subject) -> String {
@@ -567,8 +567,8 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         let full_name = document::full_name(&args.name, profile.as_ref());
         forget(session, &format!("{full_name}.tokens")).await?;
         // Those that `create --seal` made for it.
-        for field in create::SECRET_FIELDS {
-            let secret = create::sealed_name(&full_name, field);
+        for field in keys::SECRET_FIELDS {
+            let secret = keys::sealed_name(&full_name, field);
             let forgotten = session.secrets.forget_secret(&secret).await;
             forgotten.map_err(Failure::of_secret)?;
         }

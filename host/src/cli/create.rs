@@ -10,6 +10,7 @@ use tokenwell::{Host, Severity};
 use super::commands::{LOOPBACK_REDIRECT_URI, next_step};
 use super::document::{self, ConnectionName, Subject, merge_patch};
 use super::failure::Failure;
+use super::keys::{SECRET_FIELDS, sealed_name};
 use super::{Session, examine, input, output};
 
 /// What `create` can be told.
@@ -363,14 +364,6 @@ fn registration(document: &Value, name: &str) -> Value {
         }
     }
     metadata
-}
-
-/// The fields that `--seal` takes out of a config.
-pub const SECRET_FIELDS: [&str; 3] = ["client_secret", "password", "refresh_token"];
-
-/// The name of the sealed secret that a connection's field is kept as.
-pub fn sealed_name(full_name: &str, field: &str) -> String {
-    format!("{full_name}.{field}")
 }
 
 /// Puts the secrets of a config into the store, and references in their place.

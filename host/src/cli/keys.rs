@@ -139,6 +139,14 @@ pub fn sealed_secrets(document: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// The fields that `--seal` takes out of a config.
+pub const SECRET_FIELDS: [&str; 3] = ["client_secret", "password", "refresh_token"];
+
+/// The name of the sealed secret that a connection's field is kept as.
+pub fn sealed_name(full_name: &str, field: &str) -> String {
+    format!("{full_name}.{field}")
+}
+
 /// What `seal` can be told.
 #[derive(Args)]
 #[command(after_help = "\

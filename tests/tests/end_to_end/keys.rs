@@ -279,6 +279,9 @@ fn spoil(content: &[u8], how: &str) -> Vec<u8> {
         "newer version" => text
             .replace("\"format_version\":1", "\"format_version\":2")
             .into_bytes(),
+        "older version" => text
+            .replace("\"format_version\":1", "\"format_version\":0")
+            .into_bytes(),
         "bit-flipped" => {
             let middle = content.len() / 2;
             let mut flipped = content.to_vec();
@@ -299,6 +302,7 @@ fn a_spoilt_record_is_said_and_stays_as_it_is() {
         "emptied",
         "another file",
         "newer version",
+        "older version",
         "bit-flipped",
     ] {
         fs::write(&tokens, spoil(&whole, how)).expect("the tokens can be spoilt");

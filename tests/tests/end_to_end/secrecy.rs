@@ -193,7 +193,10 @@ fn what_is_stored_is_sealed() {
             );
         }
     }
-    assert_eq!(records, 1, "the tokens, with the pending authorization");
+    assert_eq!(
+        records, 2,
+        "the tokens, with the pending authorization, and which key seals them"
+    );
 }
 
 #[cfg(unix)]
