@@ -80,11 +80,11 @@ async fn until_expired(connection: &Connection) {
 /// Long enough that everybody asks while the first one waits.
 const SLOWLY: Duration = Duration::from_secs(1);
 
-/// An expired token of number 1 on a store, and a server that answers slowly
-/// with number 2.
-async fn expired(stage: &Stage) -> (ScriptedServer, Connection) {
+/// An expired token of number 1 on a host, and a server that answers slowly with
+/// number 2.
+async fn expired(host: &Host) -> (ScriptedServer, Connection) {
     let server = ScriptedServer::start();
-    let connection = connection(&stage.host(), &config(&server)).await;
+    let connection = connection(host, &config(&server)).await;
     authorize(&connection, &server, 1).await;
     until_expired(&connection).await;
     server.answer("/token", Answer::json(200, &tokens(2, 3600)).after(SLOWLY));
@@ -95,7 +95,11 @@ async fn a_thousand_tasks(name: &'static str) {
     let Some(stage) = Stage::new(name) else {
         return;
     };
-    let (server, connection) = expired(&stage).await;
+    a_thousand_tasks_of(&stage.host(), name).await;
+}
+
+async fn a_thousand_tasks_of(host: &Host, name: &str) {
+    let (server, connection) = expired(host).await;
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..1000 {
         let connection = connection.clone();
@@ -106,10 +110,7 @@ async fn a_thousand_tasks(name: &'static str) {
     }
     let requests = server.requests_to("/token").len();
     assert_eq!(requests, 2, "one for the code, one for the renewal");
-    report(&format!(
-        "1000 tasks, one expired token, {}: 1 renewal",
-        stage.name
-    ));
+    report(&format!("1000 tasks, one expired token, {name}: 1 renewal"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,21 +130,7 @@ async fn a_thousand_tasks_on_redis_cause_one_renewal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_tasks_in_memory_cause_one_renewal() {
-    let server = ScriptedServer::start();
-    let connection = connection(&built(Host::builder()), &config(&server)).await;
-    authorize(&connection, &server, 1).await;
-    until_expired(&connection).await;
-    server.answer("/token", Answer::json(200, &tokens(2, 3600)).after(SLOWLY));
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..1000 {
-        let connection = connection.clone();
-        callers.spawn(async move { connection.token(TokenOptions::default()).await });
-    }
-    for token in callers.join_all().await {
-        assert_eq!(token.unwrap().access_token, "access-2");
-    }
-    assert_eq!(server.requests_to("/token").len(), 2);
-    report("1000 tasks, one expired token, memory: 1 renewal");
+    a_thousand_tasks_of(&built(Host::builder()), "memory").await;
 }
 
 /// Asks for the token in a process of its own.
@@ -165,7 +152,7 @@ async fn fifty_processes(name: &'static str) {
     let Some(stage) = Stage::new(name) else {
         return;
     };
-    let (server, _connection) = expired(&stage).await;
+    let (server, _connection) = expired(&stage.host()).await;
     std::fs::write(stage.directory.path().join("crm.json"), config(&server)).unwrap();
     // Slow enough that all have started by then, however busy the machine.
     server.answer(
