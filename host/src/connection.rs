@@ -1,6 +1,6 @@
 //! A connection: what its calls have in common, and sending with its token.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,48 +14,77 @@ use wasmtime_wasi_http::RequestOptions;
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::bindings::exports::tokenwell::oauth2::connections::GuestConnection;
 use crate::contract::{
-    AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll, Event,
-    Parameter, PendingAuthorization, Problem, Redirect, ResolvedField, SecretError, Severity,
-    Status, TlsMode, Token, TokenOptions,
+    AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll,
+    Error as ConnectionError, Event, Loaded, Parameter, PendingAuthorization, Problem, Redirect,
+    ResolvedField, SecretError, Severity, Status, StorageFailureKind, StoreError, TlsMode, Token,
+    TokenOptions,
 };
 use crate::engine::State;
-use crate::error::{Error, Unavailability};
+use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
-use crate::http_client::{HttpClient, Identity, Malformed};
+use crate::http_client::{
+    DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Rules,
+    TrustFile, Witness,
+};
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
 const RESPONSE_LIMIT: usize = 64 << 20;
 
-/// The longest a request may take where the config does not say, in seconds.
-const DEFAULT_TIMEOUT: u32 = 30;
-
-/// A named connection. Cheap to clone. Each call runs on a fresh instance of
-/// the component, so that calls are concurrent; a call that is dropped ends at
-/// once, with its requests, leases and listeners.
+/// A named connection. Cheap to clone; clones share everything. Each call runs on
+/// a fresh instance of the component, so that calls are concurrent and harm none
+/// but themselves; a call that is dropped ends at once, with its requests, leases
+/// and listeners.
 #[derive(Clone)]
 pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     host: Host,
     name: Arc<str>,
-    config: Arc<Config>,
+    config: Config,
+    /// What the connection's own requests are held to, once it sends any.
+    rules: OnceLock<Arc<Rules>>,
+    /// The token that was handed out last.
+    handed_out: Mutex<Option<Arc<HandedOut>>>,
+}
+
+/// A token that may be handed out again for as long as it is fresh and the store
+/// has the entry that it came from (`fresh-until` in the contract).
+struct HandedOut {
+    token: Token,
+    key: String,
+    version: u64,
+}
+
+/// Whether a call may send requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sends {
+    Nothing,
+    Requests,
 }
 
 impl Connection {
     pub(crate) fn new(host: Host, name: &str, config: Config) -> Self {
         Self {
-            host,
-            name: name.into(),
-            config: Arc::new(config),
+            inner: Arc::new(Inner {
+                host,
+                name: name.into(),
+                config,
+                rules: OnceLock::new(),
+                handed_out: Mutex::default(),
+            }),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.inner.name
     }
 
     /// Its config, as the host gave it.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.inner.config
     }
 
     /// Everything that is wrong with the config, errors first. Sends nothing.
@@ -63,9 +92,21 @@ impl Connection {
     /// # Errors
     /// [`Error::NotConfigured`] for a name that is none; [`Error::Internal`].
     pub async fn check(&self) -> Result<Vec<Problem>, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_check(store, connection).await?)
+        let checking = self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_check(store, connection).await.map(Ok)
+        });
+        let mut problems = checking.await?;
+        if let Err(why) = self.tls_allowed() {
+            let problem = Problem {
+                field: "tls".to_owned(),
+                severity: Severity::Error,
+                message: why,
+                mend: "have the host allow it, or leave it out".to_owned(),
+            };
+            problems.insert(0, problem);
+        }
+        Ok(problems)
     }
 
     /// The config as it takes effect, every default filled in, the server's
@@ -74,9 +115,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn resolve(&self) -> Result<Vec<ResolvedField>, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_resolve(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_resolve(store, connection).await
+        })
+        .await
     }
 
     /// Where the connection stands. Sends nothing.
@@ -84,9 +127,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them; a config that lacks something is no error here.
     pub async fn status(&self) -> Result<Status, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_status(store, connection).await??)
+        self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_status(store, connection).await
+        })
+        .await
     }
 
     /// A token that has not expired, renewed first where needed.
@@ -94,9 +139,60 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn token(&self, options: TokenOptions) -> Result<Token, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_token(store, connection, &options).await??)
+        if let Some(token) = self.handed_out_before(&options).await? {
+            return Ok(token);
+        }
+        let (token, seen) = self
+            .call(Sends::Requests, async |open| {
+                let (guest, store, connection) = open.parts();
+                let token = guest.call_token(&mut *store, connection, &options).await?;
+                Ok(token.map(|token| (token, store.data_mut().seen.take())))
+            })
+            .await?;
+        if let Some((key, version)) = seen {
+            self.remember(Some(Arc::new(HandedOut {
+                token: token.clone(),
+                key,
+                version,
+            })));
+        }
+        Ok(token)
+    }
+
+    /// The token that was handed out last, where it is what the component would
+    /// give: fresh, and still what is stored.
+    async fn handed_out_before(&self, options: &TokenOptions) -> Result<Option<Token>, Error> {
+        let Some(last) = self.handed_out() else {
+            return Ok(None);
+        };
+        self.tls_allowed().map_err(Error::Forbidden)?;
+        let now = crate::now();
+        let wanted = now.saturating_add(options.min_validity_seconds.unwrap_or(0).into());
+        let is_fresh = last.token.fresh_until.is_none_or(|until| now < until)
+            && last.token.expires_at.is_none_or(|at| wanted < at)
+            && options.rejected.as_ref() != Some(&last.token.access_token);
+        if !is_fresh {
+            return Ok(None);
+        }
+        let store = &self.inner.host.services().store;
+        match store.load(&last.key, Some(last.version)).await {
+            Ok(Loaded::Unchanged) => Ok(Some(last.token.clone())),
+            // Whatever it is, the component deals with it.
+            Ok(Loaded::Absent | Loaded::Entry(_)) | Err(_) => {
+                self.remember(None);
+                Ok(None)
+            }
+        }
+    }
+
+    fn handed_out(&self) -> Option<Arc<HandedOut>> {
+        let handed_out = self.inner.handed_out.lock();
+        handed_out.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, token: Option<Arc<HandedOut>>) {
+        let handed_out = self.inner.handed_out.lock();
+        *handed_out.unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     /// The headers that authorize one request: `Authorization`, and for a bound
@@ -112,11 +208,13 @@ impl Connection {
         options: TokenOptions,
         dpop_nonce: Option<&str>,
     ) -> Result<Vec<Parameter>, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
-            .await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest
+                .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
+                .await
+        })
+        .await
     }
 
     /// The token endpoint's last successful response, whole, as JSON.
@@ -124,9 +222,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn response_json(&self) -> Result<String, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_response_json(store, connection).await??)
+        self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_response_json(store, connection).await
+        })
+        .await
     }
 
     /// Begins an authorization: the URL is for the user's browser. Any process
@@ -138,11 +238,13 @@ impl Connection {
         &self,
         options: AuthorizationOptions,
     ) -> Result<PendingAuthorization, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_begin_authorization(store, connection, &options)
-            .await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest
+                .call_begin_authorization(store, connection, &options)
+                .await
+        })
+        .await
     }
 
     /// Completes an authorization with what came back. A redirect that is not
@@ -151,12 +253,15 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        guest
-            .call_complete_authorization(&mut *store, connection, &redirect)
-            .await??;
-        Ok(guest.call_status(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            let completing = guest.call_complete_authorization(&mut *store, connection, &redirect);
+            match completing.await? {
+                Ok(()) => guest.call_status(store, connection).await,
+                Err(error) => Ok(Err(error)),
+            }
+        })
+        .await
     }
 
     /// Authorizes the connection: opens the listener and the browser, awaits
@@ -165,13 +270,17 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
-        let mut open = self.open_online().await?;
-        open.component
-            .tokenwell_oauth2_interactive()
-            .call_authorize(&mut open.store, open.connection, &options)
-            .await??;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_status(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let interactive = open.component.tokenwell_oauth2_interactive();
+            let authorizing =
+                interactive.call_authorize(&mut open.store, open.connection, &options);
+            if let Err(error) = authorizing.await? {
+                return Ok(Err(error));
+            }
+            let (guest, store, connection) = open.parts();
+            guest.call_status(store, connection).await
+        })
+        .await
     }
 
     /// Begins a device authorization (RFC 8628 section 3.1).
@@ -179,11 +288,13 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn begin_device_authorization(&self) -> Result<DeviceAuthorization, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_begin_device_authorization(store, connection)
-            .await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest
+                .call_begin_device_authorization(store, connection)
+                .await
+        })
+        .await
     }
 
     /// Asks once whether the user has decided (RFC 8628 section 3.4).
@@ -191,11 +302,13 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn poll_device_authorization(&self) -> Result<DevicePoll, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_poll_device_authorization(store, connection)
-            .await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest
+                .call_poll_device_authorization(store, connection)
+                .await
+        })
+        .await
     }
 
     /// Renews the token now, whether or not it is due.
@@ -203,9 +316,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn refresh(&self) -> Result<Token, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_refresh(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_refresh(store, connection).await
+        })
+        .await
     }
 
     /// Forgets the credential. The config is the host's and stays.
@@ -213,9 +328,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn clear(&self) -> Result<(), Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_clear(store, connection).await??)
+        self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_clear(store, connection).await
+        })
+        .await
     }
 
     /// Revokes the credential at the server (RFC 7009), then clears it.
@@ -223,9 +340,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn revoke(&self) -> Result<(), Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_revoke(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_revoke(store, connection).await
+        })
+        .await
     }
 
     /// What the server knows of the access token (RFC 7662), as JSON.
@@ -233,9 +352,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn introspect(&self) -> Result<String, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_introspect(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_introspect(store, connection).await
+        })
+        .await
     }
 
     /// The user's claims (OpenID Connect Core section 5.3), as JSON.
@@ -243,9 +364,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn userinfo(&self) -> Result<String, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_userinfo(store, connection).await??)
+        self.call(Sends::Requests, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_userinfo(store, connection).await
+        })
+        .await
     }
 
     /// What has happened to the connection, the latest last.
@@ -253,9 +376,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn history(&self) -> Result<Vec<Event>, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_history(store, connection).await??)
+        self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_history(store, connection).await
+        })
+        .await
     }
 
     /// Seals the stored records anew under the host's current key.
@@ -263,9 +388,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn reseal(&self) -> Result<(), Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_reseal(store, connection).await??)
+        self.call(Sends::Nothing, async |open| {
+            let (guest, store, connection) = open.parts();
+            guest.call_reseal(store, connection).await
+        })
+        .await
     }
 
     /// Sends one request with the token, over the host's pooled client, and
@@ -331,8 +458,7 @@ impl Connection {
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let seconds = self.config.timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let limit = Some(Duration::from_secs(seconds.into()));
+        let limit = Some(self.timeout());
         let options = RequestOptions {
             connect_timeout: limit,
             first_byte_timeout: limit,
@@ -358,29 +484,124 @@ impl Connection {
         Ok(Response::from_parts(parts, whole.freeze()))
     }
 
-    /// Opens the connection in a fresh instance, for calls that send nothing.
-    async fn open(&self) -> Result<Open, Error> {
-        self.open_with(self.host.services().http.anonymous()).await
+    /// Opens the connection in a fresh instance and makes a call there.
+    async fn call<T>(
+        &self,
+        sends: Sends,
+        make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
+    ) -> Result<T, Error> {
+        let mut open = self.open(sends).await?;
+        let error = match make(&mut open).await {
+            Ok(Ok(made)) => return Ok(made),
+            Ok(Err(error)) => Error::from(error),
+            Err(trap) => return Err(trap.into()),
+        };
+        // The component is told in the few words that `wasi:http` has, and takes
+        // it for a failure of the network.
+        match open.store.data().guest_http.take_refusal() {
+            Some(why) => Err(Error::Forbidden(why)),
+            None => Err(error),
+        }
     }
 
-    /// The same for calls that may send something.
-    async fn open_online(&self) -> Result<Open, Error> {
-        refuse_unsupported_tls(&self.config)?;
-        self.open_with(self.http().await?).await
+    /// How long a request may take.
+    fn timeout(&self) -> Duration {
+        let seconds = self.inner.config.timeout;
+        seconds.map_or(DEFAULT_TIMEOUT, |seconds| {
+            Duration::from_secs(seconds.into())
+        })
+    }
+
+    /// Whether the host's policy allows the config's `tls`; why it does not.
+    fn tls_allowed(&self) -> Result<(), String> {
+        let policy = &self.inner.host.services().policy;
+        let (mode, allowed) = match self.inner.config.tls {
+            TlsMode::Verify => return Ok(()),
+            TlsMode::Trust => ("trust", policy.tls_trust),
+            TlsMode::Off => ("off", policy.tls_off),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(format!("`tls: {mode}` is not allowed by this host"))
+    }
+
+    /// What the connection's own requests are held to.
+    fn rules(&self) -> Arc<Rules> {
+        let config = &self.inner.config;
+        let rules = self.inner.rules.get_or_init(|| {
+            let witness = self.witness();
+            Arc::new(Rules {
+                egress: Egress::of(config, self.timeout()),
+                cookies: witness.clone().filter(|_| !config.ignore_cookie_policy),
+                unjudged: witness.filter(|_| config.tls == TlsMode::Off),
+            })
+        });
+        Arc::clone(rules)
+    }
+
+    fn witness(&self) -> Option<Witness> {
+        let events = self.inner.host.services().events.clone()?;
+        Some(Witness {
+            connection: Arc::clone(&self.inner.name),
+            events,
+        })
+    }
+
+    /// The certificates imported for the connection.
+    fn trust_file(&self) -> TrustFile {
+        TrustFile {
+            store: Arc::clone(&self.inner.host.services().store),
+            connection: Arc::clone(&self.inner.name),
+            witness: self.witness(),
+        }
+    }
+
+    /// Forgets the certificates of servers that were imported (`tls: trust`), so
+    /// that whatever a server shows next is imported anew.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn clear_trust(&self) -> Result<(), Error> {
+        let clearing = self.trust_file().clear().await;
+        clearing.map_err(|error| {
+            let (kind, message) = match error {
+                StoreError::Corrupt(text) => (StorageFailureKind::Corrupt, text),
+                StoreError::Unavailable(text) | StoreError::Denied(text) => {
+                    (StorageFailureKind::Unavailable, text)
+                }
+            };
+            Error::Storage(StorageFailure { kind, message })
+        })
     }
 
     /// What the connection sends through: with its client certificate, where it
-    /// has one (RFC 8705).
+    /// has one (RFC 8705), and judging those of servers as the config says.
     async fn http(&self) -> Result<Arc<HttpClient>, Error> {
-        let services = self.host.services();
-        let (Some(certificate), Some(key)) = (
-            &self.config.client_certificate,
-            &self.config.client_certificate_key,
-        ) else {
-            return Ok(services.http.anonymous());
+        self.tls_allowed().map_err(Error::Forbidden)?;
+        let judgement = match self.inner.config.tls {
+            TlsMode::Verify => Judgement::System,
+            TlsMode::Trust => Judgement::Trusted(self.trust_file()),
+            TlsMode::Off => Judgement::Anything,
+        };
+        let identity = self.identity().await?;
+        let manner = Manner {
+            identity,
+            judgement,
+        };
+        Ok(self.inner.host.services().http.client(manner))
+    }
+
+    /// The client certificate.
+    async fn identity(&self) -> Result<Option<Identity>, Error> {
+        let config = &self.inner.config;
+        let (Some(certificate), Some(key)) =
+            (&config.client_certificate, &config.client_certificate_key)
+        else {
+            return Ok(None);
         };
         let resolve = async |field: &str, reference: &str| {
-            let resolved = services.secrets.resolve(reference).await;
+            let resolved = self.inner.host.services().secrets.resolve(reference).await;
             resolved.map_err(|error| unresolved(field, error))
         };
         let certificate = resolve("client_certificate", certificate).await?;
@@ -392,15 +613,19 @@ impl Connection {
             };
             Error::NotConfigured(vec![problem(field, message)])
         })?;
-        Ok(services.http.identified(identity))
+        Ok(Some(identity))
     }
 
-    async fn open_with(&self, http: Arc<HttpClient>) -> Result<Open, Error> {
-        let (component, mut store) = self.host.instantiate_with(http).await?;
+    async fn open(&self, sends: Sends) -> Result<Open, Error> {
+        let http = match sends {
+            Sends::Nothing => GuestHttp::new(self.inner.host.services().http.anonymous(), None),
+            Sends::Requests => GuestHttp::new(self.http().await?, Some(self.rules())),
+        };
+        let (component, mut store) = self.inner.host.instantiate_with(http).await?;
         let connection = component
             .tokenwell_oauth2_connections()
             .connection()
-            .call_open(&mut store, &self.name, &self.config)
+            .call_open(&mut store, &self.inner.name, &self.inner.config)
             .await??;
         Ok(Open {
             component,
@@ -429,16 +654,6 @@ fn problem(field: &str, message: String) -> Problem {
         severity: Severity::Error,
         message,
         mend: "name a PEM file that the host can read".to_owned(),
-    }
-}
-
-/// Tells what a config's `tls` asks for and this version cannot do, before
-/// anything is sent under another rule.
-pub(crate) fn refuse_unsupported_tls(config: &Config) -> Result<(), Error> {
-    match config.tls {
-        TlsMode::Verify => Ok(()),
-        TlsMode::Trust => Err(Error::Unsupported("tls: trust".to_owned())),
-        TlsMode::Off => Err(Error::Unsupported("tls: off".to_owned())),
     }
 }
 

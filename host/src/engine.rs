@@ -1,12 +1,17 @@
 //! The engine, the component compiled for it, and the limits of a call.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Component, HasData, HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{
+    Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits,
+    StoreLimitsBuilder, UpdateDeadline,
+};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::{clocks, io, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
@@ -16,30 +21,55 @@ use crate::contract::bindings::tokenwell::oauth2::{events, secrets, token_store,
 use crate::contract::bindings::{InteractiveConnection, InteractiveConnectionPre};
 use crate::embedded;
 use crate::error::BuildError;
-use crate::http_client::{GuestHttp, HttpClient};
+use crate::http_client::GuestHttp;
 use crate::imports::Services;
-
-/// The most memory that one instance may have, in bytes.
-const MEMORY_LIMIT: usize = 64 << 20;
 
 /// How often a running guest gives way to other tasks.
 const TICK: Duration = Duration::from_millis(10);
 
-/// For how many ticks the guest itself may compute during one call. The time
-/// that it waits for the host does not count.
-const COMPUTE_LIMIT: u32 = 1000;
+/// What an instance of the component may have of the host. Each call runs on an
+/// instance of its own, so that what reaches a limit is that call alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The most memory that one instance may have, in bytes; 64 MiB.
+    pub memory: usize,
+    /// For how long the component itself may compute during one call; 10
+    /// seconds. The time that it waits for the host does not count.
+    pub compute: Duration,
+    /// How many instances there may be at once; 256. A call that finds none free
+    /// waits for one. The address space for all of them is reserved when the
+    /// host is built; memory is taken as it is used.
+    pub instances: NonZeroU32,
+}
+
+impl Limits {
+    const INSTANCES: NonZeroU32 = NonZeroU32::new(256).unwrap();
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 64 << 20,
+            compute: Duration::from_secs(10),
+            instances: Self::INSTANCES,
+        }
+    }
+}
 
 /// The component, compiled and linked.
 pub(crate) struct Runtime {
     pre: InteractiveConnectionPre<State>,
     ticker: Ticker,
+    limits: Limits,
+    free: Arc<Semaphore>,
 }
 
 impl Runtime {
     /// Of the component in this library, where no other is given.
-    pub(crate) fn new(given: Option<&[u8]>) -> Result<Self, BuildError> {
+    pub(crate) fn new(given: Option<&[u8]>, limits: Limits) -> Result<Self, BuildError> {
         let unfit = |e: wasmtime::Error| BuildError::Component(e.into());
-        let engine = Engine::new(&configuration()).map_err(unfit)?;
+        let engine = pooling_engine(&limits).map_err(unfit)?;
         let component = match given {
             Some(bytes) => Component::new(&engine, bytes).map_err(unfit)?,
             None => embedded::component(&engine)?,
@@ -47,6 +77,8 @@ impl Runtime {
         Ok(Self {
             pre: link(&component).map_err(unfit)?,
             ticker: Ticker::start(engine),
+            limits,
+            free: Arc::new(Semaphore::new(limits.instances.get() as usize)),
         })
     }
 
@@ -54,25 +86,34 @@ impl Runtime {
     pub(crate) async fn instantiate(
         &self,
         services: Arc<Services>,
-        http: Arc<HttpClient>,
+        http: GuestHttp,
     ) -> wasmtime::Result<(InteractiveConnection, Store<State>)> {
         let state = State {
             table: ResourceTable::new(),
             clocks: WasiClocksCtx::default(),
             random: WasiRandomCtx::default(),
             http: WasiHttpCtx::new(),
-            guest_http: GuestHttp::new(http),
-            limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
+            guest_http: http,
+            limits: StoreLimitsBuilder::new()
+                .memory_size(self.limits.memory)
+                .instances(INSTANCE_PARTS)
+                .tables(INSTANCE_PARTS)
+                .memories(INSTANCE_PARTS)
+                .table_elements(TABLE_ELEMENTS)
+                .build(),
             services,
+            seen: None,
             _running: self.ticker.running(),
+            _place: Arc::clone(&self.free).acquire_owned().await?,
         };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_epoch_deadline(1);
+        let most = self.limits.compute.as_millis() / TICK.as_millis();
         let mut ticks = 0;
         store.epoch_deadline_callback(move |_| {
             ticks += 1;
-            Ok(if ticks > COMPUTE_LIMIT {
+            Ok(if ticks > most {
                 UpdateDeadline::Interrupt
             } else {
                 UpdateDeadline::Yield(1)
@@ -82,6 +123,38 @@ impl Runtime {
         Ok((instance, store))
     }
 }
+
+/// How many core instances, tables or memories an instance of a component may
+/// consist of.
+const INSTANCE_PARTS: usize = 8;
+
+/// How many elements a table may have.
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// An engine that keeps places for as many instances as there may be, so that
+/// an instance is made and unmade in microseconds; on a machine that does not
+/// give the address space, one that does without.
+fn pooling_engine(limits: &Limits) -> wasmtime::Result<Engine> {
+    let instances = limits.instances.get();
+    let parts = instances.saturating_mul(PARTS_IN_USE);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(parts)
+        .total_memories(instances)
+        .total_tables(parts)
+        .total_stacks(instances)
+        .max_core_instances_per_component(INSTANCE_PARTS as u32)
+        .max_tables_per_component(INSTANCE_PARTS as u32)
+        .max_memory_size(limits.memory)
+        .table_elements(TABLE_ELEMENTS);
+    let mut config = configuration();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config).or_else(|_| Engine::new(&configuration()))
+}
+
+/// How many core instances and tables the places hold for each instance: the
+/// component, what joins it to its imports, and one to spare.
+const PARTS_IN_USE: u32 = 4;
 
 /// The settings that components are compiled and run with.
 pub(crate) fn configuration() -> wasmtime::Config {
@@ -118,12 +191,15 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) services: Arc<Services>,
+    /// The entry that the store was last asked for or given, and its version.
+    pub(crate) seen: Option<(String, u64)>,
     clocks: WasiClocksCtx,
     random: WasiRandomCtx,
     http: WasiHttpCtx,
-    guest_http: GuestHttp,
+    pub(crate) guest_http: GuestHttp,
     limits: StoreLimits,
     _running: Running,
+    _place: OwnedSemaphorePermit,
 }
 
 impl State {

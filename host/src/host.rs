@@ -8,11 +8,13 @@ use wasmtime::Store;
 use crate::connection::Connection;
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::{Config, Provider, ProviderSummary};
+use crate::engine::Limits;
 use crate::engine::{Runtime, State};
 use crate::error::{BuildError, Error};
 use crate::events::EventSink;
-use crate::http_client::{HttpClient, HttpClients};
+use crate::http_client::{DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClients, Rules};
 use crate::imports::Services;
+use crate::network::NetworkPolicy;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
 use crate::user_agent::{NoUser, UserAgent};
@@ -112,7 +114,12 @@ impl Host {
         metadata: &str,
         initial_access_token: Option<&str>,
     ) -> Result<String, Error> {
-        let (component, mut store) = self.instantiate().await?;
+        let egress = Egress::of_issuer(issuer, DEFAULT_TIMEOUT);
+        let http = GuestHttp::new(
+            self.services().http.anonymous(),
+            Some(Arc::new(Rules::of_requests_to(egress))),
+        );
+        let (component, mut store) = self.instantiate_with(http).await?;
         Ok(component
             .tokenwell_oauth2_connections()
             .call_register_client(&mut store, issuer, metadata, initial_access_token)
@@ -145,14 +152,14 @@ impl Host {
 
     /// A fresh instance of the component, for what concerns no connection.
     async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
-        self.instantiate_with(self.services().http.anonymous())
-            .await
+        let http = GuestHttp::new(self.services().http.anonymous(), None);
+        self.instantiate_with(http).await
     }
 
-    /// A fresh instance of the component that sends through that client.
+    /// A fresh instance of the component that sends in that way.
     pub(crate) async fn instantiate_with(
         &self,
-        http: Arc<HttpClient>,
+        http: GuestHttp,
     ) -> Result<(InteractiveConnection, Store<State>), Error> {
         let services = Arc::clone(&self.inner.services);
         Ok(self.inner.runtime.instantiate(services, http).await?)
@@ -171,6 +178,8 @@ pub struct HostBuilder {
     events: Option<Box<dyn EventSink>>,
     user_agent: Option<Box<dyn UserAgent>>,
     component: Option<Vec<u8>>,
+    network: NetworkPolicy,
+    limits: Limits,
 }
 
 impl HostBuilder {
@@ -203,6 +212,22 @@ impl HostBuilder {
         self
     }
 
+    /// What connections may do on the network; by default as [`NetworkPolicy`]
+    /// has it.
+    #[must_use]
+    pub fn network(mut self, policy: NetworkPolicy) -> Self {
+        self.network = policy;
+        self
+    }
+
+    /// What an instance of the component may have; by default as [`Limits`] has
+    /// it.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Another component than the one in the library: the bytes of one for the
     /// world `tokenwell:oauth2/interactive-connection`.
     #[must_use]
@@ -223,15 +248,16 @@ impl HostBuilder {
             (None, Some(_)) => return Err(BuildError::NoSecrets),
         };
         let services = Services {
-            store: self.store.unwrap_or_else(|| Box::new(MemoryStore::new())),
+            store: Arc::from(self.store.unwrap_or_else(|| Box::new(MemoryStore::new()))),
             secrets,
-            events: self.events,
+            events: self.events.map(Arc::from),
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
-            http: HttpClients::new(),
+            http: HttpClients::new(self.network.clone()),
+            policy: self.network,
         };
         Ok(Host {
             inner: Arc::new(Inner {
-                runtime: Runtime::new(self.component.as_deref())?,
+                runtime: Runtime::new(self.component.as_deref(), self.limits)?,
                 services: Arc::new(services),
             }),
         })

@@ -2,13 +2,18 @@
 //! system's roots, redirects not followed, plain http on the loopback interface
 //! only. Instances reach it through `wasi:http`.
 
+mod addresses;
+mod certificates;
+mod cookies;
+mod egress;
 mod identity;
+mod origin;
 
 use std::error::Error as StdError;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,20 +26,34 @@ use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::{self, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+pub(crate) use certificates::{Judgement, TrustFile};
+pub(crate) use egress::Egress;
 pub(crate) use identity::{HttpClients, Identity, Malformed};
 
+use addresses::{PrivateAddress, Resolver};
+use certificates::{Anything, Judge, Replaced, unstored};
+use egress::Denial;
+use origin::{Gates, Origin};
+
+use crate::contract::Event;
+use crate::events::EventSink;
+use crate::network::NetworkPolicy;
+
 /// What holds where a request names no timeout.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an unused connection is kept. Shorter than what most servers keep
 /// theirs for, so that a request seldom meets one that is being closed.
@@ -46,15 +65,40 @@ tokio::task_local! {
     static CONNECT_TIMEOUT: Duration;
 }
 
+/// What distinguishes one client from another: connections are pooled by it.
+pub(crate) struct Manner {
+    /// The certificate shown to whoever asks for one.
+    pub(crate) identity: Option<Identity>,
+    /// How the certificates of servers are judged.
+    pub(crate) judgement: Judgement,
+}
+
+/// What all clients of a host have in common.
+pub(crate) struct Shared {
+    policy: NetworkPolicy,
+    gates: Gates,
+    proxies: Option<Matcher>,
+}
+
+impl Shared {
+    pub(crate) fn new(policy: NetworkPolicy) -> Self {
+        Self {
+            gates: Gates::new(policy.in_flight_per_origin.get()),
+            proxies: policy.proxy_from_environment.then(Matcher::from_env),
+            policy,
+        }
+    }
+}
+
 /// Sends requests over pooled connections.
 pub(crate) struct HttpClient {
     pooled: Client<Connector, WasiBody>,
+    shared: Arc<Shared>,
 }
 
 impl HttpClient {
-    /// A client that shows that certificate to whoever asks for one.
-    pub(crate) fn new(identity: Option<Identity>) -> Self {
-        let mut tcp = HttpConnector::new();
+    pub(crate) fn new(shared: Arc<Shared>, manner: Manner) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(&shared.policy));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let pooled = Client::builder(TokioExecutor::new())
@@ -64,9 +108,10 @@ impl HttpClient {
             .build(Connector {
                 tcp,
                 tls: Arc::default(),
-                identity: identity.map(Arc::new),
+                manner: Arc::new(manner),
+                shared: Arc::clone(&shared),
             });
-        Self { pooled }
+        Self { pooled, shared }
     }
 
     /// Sends a request and returns the response once its head is there; the
@@ -76,38 +121,64 @@ impl HttpClient {
         request: Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
-        if !is_allowed(request.uri()) {
-            return Err(Error::HttpRequestDenied);
+        self.exchange(request, options)
+            .await
+            .map_err(failed)
+    }
+
+    /// The same, with what it failed with.
+    async fn exchange(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Response<WasiBody>, BoxError> {
+        let uri = request.uri();
+        let origin = Origin::of(uri).filter(|_| is_allowed(uri));
+        let origin = origin.ok_or(Error::HttpRequestDenied)?;
+        if !self.shared.policy.private_addresses && addresses::is_private_literal(uri) {
+            return Err(addresses::private(origin.server()).into());
         }
         let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
 
-        let response = CONNECT_TIMEOUT.scope(connect, self.pooled.request(request));
-        let response = time::timeout(connect.saturating_add(first_byte), response)
+        let answered = async {
+            let place = self.shared.gates.enter(origin).await;
+            let response = CONNECT_TIMEOUT.scope(connect, self.pooled.request(request));
+            Ok::<_, BoxError>((response.await?, place))
+        };
+        let (response, place) = time::timeout(connect.saturating_add(first_byte), answered)
             .await
-            .map_err(|_| Error::HttpResponseTimeout)?
-            .map_err(|error| error_code(&error))?;
+            .map_err(|_| Error::HttpResponseTimeout)??;
         Ok(response.map(|incoming| {
             TimedBody {
                 incoming,
                 between_bytes,
                 pause: Box::pin(time::sleep(between_bytes)),
+                _place: place,
             }
             .boxed_unsync()
         }))
     }
 }
 
-/// The TLS client: the system's verifier, or where the system has no roots one
-/// that believes nobody, so that a host can be built on such a machine.
-fn tls_config(identity: Option<&Identity>) -> io::Result<ClientConfig> {
+/// The TLS client of a manner. Where the system has no roots it believes nobody,
+/// so that a host can be built on such a machine.
+fn tls_config(
+    identity: Option<&Identity>,
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
+) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let verifying = match builder.clone().try_with_platform_verifier() {
-        Ok(verifying) => verifying,
-        Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+    let verifying = match verifier {
+        Some(verifier) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier),
+        None => match builder.clone().try_with_platform_verifier() {
+            Ok(verifying) => verifying,
+            Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+        },
     };
     let mut config = match identity.cloned() {
         None => verifying.with_no_client_auth(),
@@ -134,11 +205,87 @@ fn is_allowed(uri: &Uri) -> bool {
 }
 
 /// What an instance sends through.
-pub(crate) struct GuestHttp(Arc<HttpClient>);
+pub(crate) struct GuestHttp {
+    client: Arc<HttpClient>,
+    /// What a connection's own requests are held to; none where the requests are
+    /// not a connection's.
+    rules: Option<Arc<Rules>>,
+    refusal: Arc<Mutex<Option<String>>>,
+}
+
+/// What a connection's own requests are held to.
+pub(crate) struct Rules {
+    pub(crate) egress: Egress,
+    /// Told where a cookie breaks the policy.
+    pub(crate) cookies: Option<Witness>,
+    /// Told of each request to a server whose certificate nobody judges.
+    pub(crate) unjudged: Option<Witness>,
+}
+
+/// Who is told what a connection's requests came upon.
+#[derive(Clone)]
+pub(crate) struct Witness {
+    pub(crate) connection: Arc<str>,
+    pub(crate) events: Arc<dyn EventSink>,
+}
+
+impl Witness {
+    fn tell(&self, kind: &str, server: &str, message: String) {
+        let mut event = Event::now(&self.connection, kind, message);
+        event.detail("server", server);
+        self.events.emit(event);
+    }
+}
+
+impl Rules {
+    pub(crate) fn of_requests_to(egress: Egress) -> Self {
+        Self {
+            egress,
+            cookies: None,
+            unjudged: None,
+        }
+    }
+
+    async fn before(&self, uri: &Uri, client: &HttpClient) -> Result<(), Denial> {
+        self.egress.permits(uri, client).await?;
+        if let Some(witness) = &self.unjudged
+            && let Some(origin) = Origin::of(uri)
+        {
+            let server = origin.server();
+            let message =
+                format!("a request to {server}, whose certificate nobody judges: tls is off");
+            witness.tell("insecure", &server, message);
+        }
+        Ok(())
+    }
+
+    fn after(&self, uri: &Uri, response: &Response<WasiBody>) {
+        if let Some(witness) = &self.cookies {
+            for what in cookies::violations(uri, response.headers()) {
+                let server = uri.host().unwrap_or_default();
+                let message = format!("a cookie of {server} {what}; it is left out of account");
+                witness.tell("cookie-refused", server, message);
+            }
+        }
+    }
+}
 
 impl GuestHttp {
-    pub(crate) fn new(client: Arc<HttpClient>) -> Self {
-        Self(client)
+    pub(crate) fn new(client: Arc<HttpClient>, rules: Option<Arc<Rules>>) -> Self {
+        Self {
+            client,
+            rules,
+            refusal: Arc::default(),
+        }
+    }
+
+    /// Why the host has refused something that was asked of it, in words that
+    /// `wasi:http` has none for.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -151,9 +298,36 @@ impl WasiHttpHooks for GuestHttp {
         options: Option<RequestOptions>,
         _: Processing,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Processing), Error>> + Send> {
-        let client = Arc::clone(&self.0);
+        let client = Arc::clone(&self.client);
+        let rules = self.rules.clone();
+        let refusal = Arc::clone(&self.refusal);
+        let refuse = move |why: String| {
+            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        };
         Box::new(async move {
-            let response = client.send(request, options.unwrap_or_default()).await?;
+            let uri = request.uri().clone();
+            if let Some(rules) = &rules
+                && let Err(denial) = rules.before(&uri, &client).await
+            {
+                let Denial::Unnamed(origin) = denial else {
+                    // It may be known another time.
+                    return Err(Error::DestinationUnavailable);
+                };
+                refuse(format!(
+                    "a request to {origin}, which neither the config nor its provider nor the issuer's metadata names"
+                ));
+                return Err(Error::HttpRequestDenied);
+            }
+            let sending = client.exchange(request, options.unwrap_or_default());
+            let response = sending.await.map_err(|error| {
+                if let Some(why) = refused(&*error) {
+                    refuse(why);
+                }
+                failed(error)
+            })?;
+            if let Some(rules) = &rules {
+                rules.after(&uri, &response);
+            }
             let processed: Processing = Box::new(async { Ok(()) });
             Ok((response, processed))
         })
@@ -163,27 +337,72 @@ impl WasiHttpHooks for GuestHttp {
 /// Connects within the time that the request allows, TLS included.
 #[derive(Clone)]
 struct Connector {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     /// Set up by the first https request: to read the system's roots takes
     /// longer than a command that needs no server.
     tls: Arc<OnceCell<Arc<ClientConfig>>>,
-    identity: Option<Arc<Identity>>,
+    manner: Arc<Manner>,
+    shared: Arc<Shared>,
 }
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
 impl Connector {
     async fn connect(mut self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
-        if uri.scheme() != Some(&Scheme::HTTPS) {
+        let Some(origin) = Origin::of(&uri).filter(|_| uri.scheme() == Some(&Scheme::HTTPS)) else {
             return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
-        }
-        let identity = self.identity.clone();
-        let set_up = || async {
-            let config = spawn_blocking(move || tls_config(identity.as_deref()));
-            config.await?.map(Arc::new)
         };
-        let tls = Arc::clone(self.tls.get_or_try_init(set_up).await?);
-        HttpsConnector::from((self.tcp, tls)).call(uri).await
+        let provider = || Arc::new(ring::default_provider());
+        let Judgement::Trusted(trust) = &self.manner.judgement else {
+            let manner = Arc::clone(&self.manner);
+            let set_up = || async {
+                let config = spawn_blocking(move || {
+                    let verifier: Option<Arc<dyn ServerCertVerifier>> = match manner.judgement {
+                        Judgement::Anything => Some(Arc::new(Anything(provider()))),
+                        _ => None,
+                    };
+                    tls_config(manner.identity.as_ref(), verifier)
+                });
+                config.await?.map(Arc::new)
+            };
+            let tls = Arc::clone(self.tls.get_or_try_init(set_up).await?);
+            return self.secure(uri, tls).await;
+        };
+        let server = origin.server();
+        let imported = trust.imported(&server).await.map_err(unstored)?;
+        let manner = Arc::clone(&self.manner);
+        let (judge, tls) = spawn_blocking(move || {
+            let judge = Arc::new(Judge::new(&server, imported, provider()));
+            let tls = tls_config(manner.identity.as_ref(), Some(Arc::clone(&judge) as _));
+            tls.map(|tls| (judge, tls))
+        })
+        .await??;
+        let trust = trust.clone();
+        let stream = self.secure(uri, Arc::new(tls)).await?;
+        // Before anything is sent.
+        judge.conclude(&trust).await?;
+        Ok(stream)
+    }
+
+    /// Connects by TLS: directly, or through the tunnel of a proxy.
+    async fn secure(
+        self,
+        uri: Uri,
+        tls: Arc<ClientConfig>,
+    ) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError> {
+        let proxy = self
+            .shared
+            .proxies
+            .as_ref()
+            .and_then(|proxies| proxies.intercept(&uri));
+        let Some(proxy) = proxy else {
+            return HttpsConnector::from((self.tcp, tls)).call(uri).await;
+        };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp);
+        if let Some(credentials) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(credentials.clone());
+        }
+        HttpsConnector::from((tunnel, tls)).call(uri).await
     }
 }
 
@@ -213,6 +432,8 @@ struct TimedBody {
     incoming: Incoming,
     between_bytes: Duration,
     pause: Pin<Box<Sleep>>,
+    /// The request is under way until its response is here.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Body for TimedBody {
@@ -257,19 +478,53 @@ fn error_code(error: &(dyn StdError + 'static)) -> Error {
         if let Some(code) = known_error(error) {
             return code;
         }
-        // An `io::Error` made of another error skips that one as its source.
-        cause = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+        cause = inner(error);
     }
     Error::HttpProtocolError
 }
 
+/// The `wasi:http` error for what an exchange failed with.
+fn failed(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => error_code(&*error),
+    }
+}
+
+/// Why the host refused to go on, where it was the host that did.
+fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) =
+            error.downcast_ref()
+        {
+            return Some(other.to_string());
+        }
+        if error.is::<Replaced>() || error.is::<PrivateAddress>() {
+            return Some(error.to_string());
+        }
+        cause = inner(error);
+    }
+    None
+}
+
+/// What an error was made of.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    // An `io::Error` made of another error skips that one as its source.
+    let io = error.downcast_ref::<io::Error>();
+    match io.and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
 fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
+    if error.is::<PrivateAddress>() {
+        return Some(Error::DestinationIpProhibited);
+    }
+    if error.is::<Replaced>() {
+        return Some(Error::TlsCertificateError);
+    }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(match error {
             rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,

@@ -42,6 +42,7 @@ mod files;
 mod host;
 mod http_client;
 mod imports;
+mod network;
 pub mod secrets;
 pub mod store;
 pub mod user_agent;
@@ -57,9 +58,11 @@ pub use contract::{
     TokenExchangeGrant, TokenOptions, UnixSeconds, UserAgentError, ValueOrigin, ViolationKind,
 };
 pub use embedded::precompile_component;
+pub use engine::Limits;
 pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
+pub use network::NetworkPolicy;
 pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
@@ -67,6 +70,12 @@ pub use store::PostgresStore;
 pub use store::RedisStore;
 pub use store::{FileStore, InvalidUrl, Lease, MemoryStore, TokenStore};
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
+
+/// The wall clock, in Unix seconds.
+fn now() -> UnixSeconds {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.unwrap_or_default().as_secs()
+}
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -693,6 +693,27 @@ pub struct Event {
     pub details: Vec<Parameter>,
 }
 
+impl Event {
+    /// Something that the host did itself.
+    pub(crate) fn now(connection: &str, kind: &str, message: String) -> Self {
+        Self {
+            at: crate::now(),
+            connection: connection.to_owned(),
+            kind: kind.to_owned(),
+            message,
+            details: Vec::new(),
+        }
+    }
+
+    /// Adds a particular.
+    pub(crate) fn detail(&mut self, name: &str, value: &str) {
+        self.details.push(Parameter {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+}
+
 /// What an authorization server said (RFC 6749 sections 4.1.2.1 and 5.2).
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(record)]

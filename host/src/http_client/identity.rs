@@ -1,4 +1,4 @@
-//! The client's own certificate (RFC 8705): who shows one has connections of his
+//! The client's own certificate (RFC 8705), and the clients of a host: who shows one has connections of his
 //! own, since a pooled connection is somebody's for as long as it lives.
 
 use std::collections::HashMap;
@@ -8,7 +8,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 
-use super::HttpClient;
+use super::{HttpClient, Judgement, Manner, Shared};
+use crate::network::NetworkPolicy;
 
 /// A certificate with what vouches for it, and its private key.
 #[derive(Debug)]
@@ -65,32 +66,62 @@ impl Identity {
 
 /// The HTTP clients of a host.
 pub(crate) struct HttpClients {
+    shared: Arc<Shared>,
     anonymous: Arc<HttpClient>,
-    identified: Mutex<HashMap<[u8; 32], Arc<HttpClient>>>,
+    others: Mutex<HashMap<Key, Arc<HttpClient>>>,
+}
+
+/// Whose connections a client pools.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    identity: Option<[u8; 32]>,
+    judgement: JudgementKey,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum JudgementKey {
+    System,
+    TrustedBy(Arc<str>),
+    Anything,
 }
 
 impl HttpClients {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(policy: NetworkPolicy) -> Self {
+        let shared = Arc::new(Shared::new(policy));
+        let plain = Manner {
+            identity: None,
+            judgement: Judgement::System,
+        };
         Self {
-            anonymous: Arc::new(HttpClient::new(None)),
-            identified: Mutex::default(),
+            anonymous: Arc::new(HttpClient::new(Arc::clone(&shared), plain)),
+            shared,
+            others: Mutex::default(),
         }
     }
 
-    /// The client of everybody who shows no certificate.
+    /// The client of everybody who shows no certificate and judges those of
+    /// servers by the system's roots.
     pub(crate) fn anonymous(&self) -> Arc<HttpClient> {
         Arc::clone(&self.anonymous)
     }
 
-    /// The client of those who show that certificate.
-    pub(crate) fn identified(&self, identity: Identity) -> Arc<HttpClient> {
-        let mut clients = self
-            .identified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let client = clients
-            .entry(identity.fingerprint())
-            .or_insert_with(|| Arc::new(HttpClient::new(Some(identity))));
+    /// The client of those who send in that manner.
+    pub(crate) fn client(&self, manner: Manner) -> Arc<HttpClient> {
+        let key = Key {
+            identity: manner.identity.as_ref().map(Identity::fingerprint),
+            judgement: match &manner.judgement {
+                Judgement::System => JudgementKey::System,
+                Judgement::Trusted(trust) => JudgementKey::TrustedBy(Arc::clone(&trust.connection)),
+                Judgement::Anything => JudgementKey::Anything,
+            },
+        };
+        if key.identity.is_none() && key.judgement == JudgementKey::System {
+            return self.anonymous();
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = others
+            .entry(key)
+            .or_insert_with(|| Arc::new(HttpClient::new(Arc::clone(&self.shared), manner)));
         Arc::clone(client)
     }
 }
@@ -132,14 +163,18 @@ mod tests {
 
     #[test]
     fn those_who_show_the_same_certificate_share_a_client() {
-        let clients = HttpClients::new();
+        let clients = HttpClients::new(NetworkPolicy::default());
         let (certificate, key) = certified();
-        let read = || Identity::read(&certificate, &key).unwrap();
+        let client = |certificate: &str, key: &str| {
+            clients.client(Manner {
+                identity: Some(Identity::read(certificate, key).unwrap()),
+                judgement: Judgement::System,
+            })
+        };
         let (other_certificate, other_key) = certified();
-        let other = Identity::read(&other_certificate, &other_key).unwrap();
-        let client = clients.identified(read());
-        assert!(Arc::ptr_eq(&client, &clients.identified(read())));
-        assert!(!Arc::ptr_eq(&client, &clients.identified(other)));
-        assert!(!Arc::ptr_eq(&client, &clients.anonymous()));
+        let one = client(&certificate, &key);
+        assert!(Arc::ptr_eq(&one, &client(&certificate, &key)));
+        assert!(!Arc::ptr_eq(&one, &client(&other_certificate, &other_key)));
+        assert!(!Arc::ptr_eq(&one, &clients.anonymous()));
     }
 }

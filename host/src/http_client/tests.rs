@@ -24,6 +24,18 @@ fn patient() -> RequestOptions {
     }
 }
 
+fn client() -> HttpClient {
+    client_under(NetworkPolicy::default(), Judgement::System)
+}
+
+fn client_under(policy: NetworkPolicy, judgement: Judgement) -> HttpClient {
+    let manner = Manner {
+        identity: None,
+        judgement,
+    };
+    HttpClient::new(Arc::new(Shared::new(policy)), manner)
+}
+
 /// A server that answers each request head on a connection with these bytes.
 /// Tells its address and how many connections there have been.
 async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
@@ -56,7 +68,7 @@ async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
 }
 
 async fn failure(url: &str, options: RequestOptions) -> Error {
-    match HttpClient::new(None).send(get(url), options).await {
+    match client().send(get(url), options).await {
         Ok(response) => panic!("{}", response.status()),
         Err(error) => error,
     }
@@ -65,10 +77,7 @@ async fn failure(url: &str, options: RequestOptions) -> Error {
 #[tokio::test]
 async fn a_response_comes_back_whole() {
     let (url, _) = server("HTTP/1.1 201 Created\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody").await;
-    let response = HttpClient::new(None)
-        .send(get(&url), patient())
-        .await
-        .unwrap();
+    let response = client().send(get(&url), patient()).await.unwrap();
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["x-a"], "b");
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -78,7 +87,7 @@ async fn a_response_comes_back_whole() {
 #[tokio::test]
 async fn a_connection_is_used_again() {
     let (url, connections) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let client = HttpClient::new(None);
+    let client = client();
     for _ in 0..5 {
         let response = client.send(get(&url), patient()).await.unwrap();
         response.into_body().collect().await.unwrap();
@@ -91,10 +100,7 @@ async fn redirects_are_not_followed() {
     let (target, connections) = server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let answer = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
     let (url, _) = server(answer.leak()).await;
-    let response = HttpClient::new(None)
-        .send(get(&url), patient())
-        .await
-        .unwrap();
+    let response = client().send(get(&url), patient()).await.unwrap();
     assert_eq!(response.status(), 302);
     assert_eq!(connections.load(Ordering::SeqCst), 0);
 }
@@ -173,10 +179,7 @@ async fn a_body_that_breaks_off_fails() {
         let half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
         stream.write_all(half).await.unwrap();
     });
-    let response = HttpClient::new(None)
-        .send(get(&url), patient())
-        .await
-        .unwrap();
+    let response = client().send(get(&url), patient()).await.unwrap();
     assert!(response.into_body().collect().await.is_err());
 }
 
@@ -207,7 +210,7 @@ async fn a_server_that_does_not_finish_its_handshake_times_out() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stalls_times_out() {
     let (url, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
-    let client = HttpClient::new(None);
+    let client = client();
     let options = RequestOptions {
         between_bytes_timeout: Some(Duration::from_secs(3)),
         ..patient()

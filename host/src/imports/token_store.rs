@@ -16,7 +16,13 @@ impl Host for State {
         key: String,
         known: Option<u64>,
     ) -> wasmtime::Result<Result<Loaded, StoreError>> {
-        Ok(self.services.store.load(&key, known).await)
+        let loaded = self.services.store.load(&key, known).await;
+        self.seen = match &loaded {
+            Ok(Loaded::Entry(entry)) => Some((key, entry.version)),
+            Ok(Loaded::Unchanged) => known.map(|version| (key, version)),
+            Ok(Loaded::Absent) | Err(_) => None,
+        };
+        Ok(loaded)
     }
 
     async fn compare_and_swap(
@@ -27,7 +33,12 @@ impl Host for State {
         fence: Option<u64>,
     ) -> wasmtime::Result<Result<Swapped, StoreError>> {
         let store = &self.services.store;
-        Ok(store.compare_and_swap(&key, expected, value, fence).await)
+        let swapped = store.compare_and_swap(&key, expected, value, fence).await;
+        self.seen = match &swapped {
+            Ok(Swapped::Stored(version)) => Some((key, *version)),
+            _ => None,
+        };
+        Ok(swapped)
     }
 
     async fn delete(

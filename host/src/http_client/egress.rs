@@ -1,0 +1,198 @@
+//! Where a connection's own requests may go: to the origins that its config and
+//! its provider name, and to those in the metadata of its issuer, which the host
+//! fetches and verifies itself. What the component asks for is not taken as a
+//! reason.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::ACCEPT;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty};
+use tokenwell_core::config::{Config as CoreConfig, EndpointUrls};
+use tokenwell_core::endpoint::Endpoint;
+use tokenwell_core::metadata::{self, Server};
+use tokenwell_core::provider;
+use tokio::sync::OnceCell;
+use wasmtime_wasi_http::RequestOptions;
+
+use super::HttpClient;
+use super::origin::Origin;
+use crate::contract::Config;
+
+/// The longest metadata that is read, in bytes.
+const METADATA_LIMIT: usize = 1 << 20;
+
+/// The origins of one connection.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    named: HashSet<Origin>,
+    issuer: Option<String>,
+    timeout: Duration,
+    /// The origins in the issuer's metadata, once it has been asked for.
+    discovered: OnceCell<HashSet<Origin>>,
+}
+
+/// Why a request may not go where it was to go.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Denial {
+    /// Nothing names that origin.
+    Unnamed(String),
+    /// Whether the metadata names it could not be found out.
+    Undecided(String),
+}
+
+impl Egress {
+    pub(crate) fn of(config: &Config, timeout: Duration) -> Self {
+        let (issuer, urls) = named_by(config);
+        let endpoints = urls.iter().filter_map(|url| Endpoint::parse(url).ok());
+        Self {
+            named: endpoints
+                .filter_map(|endpoint| Origin::of_endpoint(&endpoint))
+                .collect(),
+            issuer,
+            timeout,
+            discovered: OnceCell::new(),
+        }
+    }
+
+    /// Where an issuer's own endpoints are, for what is asked of it beyond any
+    /// connection.
+    pub(crate) fn of_issuer(issuer: &str, timeout: Duration) -> Self {
+        let config = Config {
+            issuer: Some(issuer.to_owned()),
+            ..Config::default()
+        };
+        Self::of(&config, timeout)
+    }
+
+    /// Whether a request may go there. Asks the issuer for its metadata where
+    /// that is what decides.
+    pub(crate) async fn permits(&self, uri: &Uri, client: &HttpClient) -> Result<(), Denial> {
+        let Some(origin) = Origin::of(uri) else {
+            return Err(Denial::Unnamed("no URL".to_owned()));
+        };
+        if self.named.contains(&origin) {
+            return Ok(());
+        }
+        let unnamed = || Denial::Unnamed(origin.to_string());
+        let issuer = self.issuer.as_deref().ok_or_else(unnamed)?;
+        let discover = || discover(issuer, client, self.timeout);
+        let discovered = self
+            .discovered
+            .get_or_try_init(discover)
+            .await
+            .map_err(Denial::Undecided)?;
+        if discovered.contains(&origin) {
+            Ok(())
+        } else {
+            Err(unnamed())
+        }
+    }
+}
+
+/// The issuer of a config, and every URL that the config and its provider name.
+fn named_by(config: &Config) -> (Option<String>, Vec<String>) {
+    let mut core = CoreConfig {
+        provider: config.provider.clone(),
+        parameters: config
+            .parameters
+            .iter()
+            .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
+            .collect(),
+        issuer: config.issuer.clone(),
+        endpoints: EndpointUrls {
+            authorization: config.authorization_endpoint.clone(),
+            token: config.token_endpoint.clone(),
+            revocation: config.revocation_endpoint.clone(),
+            introspection: config.introspection_endpoint.clone(),
+            userinfo: config.userinfo_endpoint.clone(),
+            device_authorization: config.device_authorization_endpoint.clone(),
+            pushed_authorization_request: config.pushed_authorization_request_endpoint.clone(),
+            jwks: config.jwks_uri.clone(),
+        },
+        ..CoreConfig::default()
+    };
+    let mut urls = Vec::new();
+    // With parameters that do not fit the component sends nothing at all.
+    if let Ok(dialect) = provider::dialect(&core) {
+        let values = dialect.lines().flat_map(|line| line.value.split(' '));
+        urls.extend(values.map(str::to_owned));
+        provider::complete(&mut core, dialect);
+    }
+    let server = Server::from_config(&core);
+    urls.extend(urls_of(&server));
+    (server.issuer, urls)
+}
+
+/// Every URL of a server.
+fn urls_of(server: &Server) -> Vec<String> {
+    let sets = [&server.endpoints, &server.mtls_endpoints];
+    let endpoints = sets.into_iter().flat_map(EndpointUrls::iter);
+    endpoints
+        .filter_map(|(_, url)| url.clone())
+        .chain(server.registration_endpoint.clone())
+        .chain(server.issuer.clone())
+        .collect()
+}
+
+/// The origins in the metadata of an issuer, which is its own (RFC 8414 section
+/// 3.3).
+async fn discover(
+    issuer: &str,
+    client: &HttpClient,
+    timeout: Duration,
+) -> Result<HashSet<Origin>, String> {
+    let endpoint = Endpoint::parse(issuer).map_err(|what| format!("the issuer {what}"))?;
+    let mut failure = String::new();
+    for url in metadata::discovery_urls(&endpoint) {
+        let body = match fetch(&url, client, timeout).await {
+            Ok(body) => body,
+            Err(error) => {
+                failure = error;
+                continue;
+            }
+        };
+        match metadata::parse(issuer, &body) {
+            Ok(server) => {
+                let urls = urls_of(&server);
+                let endpoints = urls.iter().filter_map(|url| Endpoint::parse(url).ok());
+                return Ok(endpoints
+                    .filter_map(|endpoint| Origin::of_endpoint(&endpoint))
+                    .collect());
+            }
+            Err(error) => failure = error.to_string(),
+        }
+    }
+    Err(format!("the metadata of {issuer}: {failure}"))
+}
+
+async fn fetch(url: &Endpoint, client: &HttpClient, timeout: Duration) -> Result<BytesMut, String> {
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let request = Request::get(url.to_string())
+        .header(ACCEPT, "application/json")
+        .body(body)
+        .map_err(|error| error.to_string())?;
+    let options = RequestOptions {
+        connect_timeout: Some(timeout),
+        first_byte_timeout: Some(timeout),
+        between_bytes_timeout: Some(timeout),
+    };
+    let sending = client.send(request, options);
+    let response = sending.await.map_err(|error| error.to_string())?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("HTTP {}", response.status()));
+    }
+    let mut body = response.into_body();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
+            if data.len() > METADATA_LIMIT - whole.len() {
+                return Err("does not end".to_owned());
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole)
+}
