@@ -121,9 +121,7 @@ impl HttpClient {
         request: Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
-        self.exchange(request, options)
-            .await
-            .map_err(failed)
+        self.exchange(request, options).await.map_err(failed)
     }
 
     /// The same, with what it failed with.
@@ -292,6 +290,12 @@ impl GuestHttp {
 type Processing = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for GuestHttp {
+    /// The client says the host itself, in HTTP/2 as `:authority`; nginx, for
+    /// one, refuses a request that says it twice.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -451,7 +455,7 @@ impl Body for TimedBody {
                 this.pause.as_mut().reset(next);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error_code(&error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(failed(error.into())))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => this
                 .pause
@@ -470,58 +474,49 @@ impl Body for TimedBody {
     }
 }
 
-/// The `wasi:http` error for what the client failed with: the first cause that
+/// The `wasi:http` error for what an exchange failed with: the first cause that
 /// says what it was.
-fn error_code(error: &(dyn StdError + 'static)) -> Error {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(code) = known_error(error) {
-            return code;
-        }
-        cause = inner(error);
-    }
-    Error::HttpProtocolError
-}
-
-/// The `wasi:http` error for what an exchange failed with.
 fn failed(error: BoxError) -> Error {
+    // The resolver's failure hides it.
+    if causes(&*error).any(|cause| cause.is::<PrivateAddress>()) {
+        return Error::DestinationIpProhibited;
+    }
     match error.downcast::<Error>() {
         Ok(error) => *error,
-        Err(error) => error_code(&*error),
+        Err(error) => causes(&*error)
+            .find_map(known_error)
+            .unwrap_or(Error::HttpProtocolError),
     }
 }
 
 /// Why the host refused to go on, where it was the host that did.
 fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) =
-            error.downcast_ref()
-        {
-            return Some(other.to_string());
+    causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
+            Some(other.to_string())
         }
-        if error.is::<Replaced>() || error.is::<PrivateAddress>() {
-            return Some(error.to_string());
-        }
-        cause = inner(error);
-    }
-    None
+        _ if cause.is::<Replaced>() || cause.is::<PrivateAddress>() => Some(cause.to_string()),
+        _ => None,
+    })
 }
 
-/// What an error was made of.
-fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    // An `io::Error` made of another error skips that one as its source.
-    let io = error.downcast_ref::<io::Error>();
-    match io.and_then(io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
+/// An error, and what it was made of.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // An `io::Error` made of another error skips that one as its source.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    })
 }
 
 fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
-    if error.is::<PrivateAddress>() {
-        return Some(Error::DestinationIpProhibited);
-    }
     if error.is::<Replaced>() {
         return Some(Error::TlsCertificateError);
     }

@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokenwell::{
-    Config, Connection, ConnectionState, Error, Grant, Host, MemoryStore, Secret, TlsMode,
-    TokenOptions, TokenStore,
+    Config, Connection, ConnectionState, Error, Grant, Host, LocalSecrets, MemoryStore,
+    NetworkPolicy, Secret, Severity, TlsMode, TokenOptions, TokenStore,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -284,21 +284,138 @@ async fn nobody_at_the_token_endpoint_is_unavailable() {
 }
 
 #[tokio::test]
-async fn tls_that_is_not_verified_is_refused_before_anything_is_sent() {
+async fn tls_that_the_policy_does_not_allow_is_refused_before_anything_is_sent() {
     let server = Server::start(TokenEndpoint::Grants).await;
-    let host = Host::builder().build().unwrap();
+    let mut policy = NetworkPolicy::default();
+    policy.tls_trust = false;
+    let host = Host::builder().network(policy).build().unwrap();
     for tls in [TlsMode::Trust, TlsMode::Off] {
         let config = Config {
             tls,
+            ..server.config()
+        };
+        let connection = host.connection("crm", config);
+        let problems = connection.check().await.unwrap();
+        assert_eq!(problems[0].field, "tls");
+        assert_eq!(problems[0].severity, Severity::Error);
+        let token = connection.token(TokenOptions::default()).await;
+        assert!(matches!(token, Err(Error::Forbidden(_))), "{token:?}");
+    }
+    assert_eq!(server.issued(), 0);
+}
+
+#[tokio::test]
+async fn a_request_to_an_origin_that_nothing_names_is_refused_and_told() {
+    let other = Server::start(TokenEndpoint::Grants).await;
+    let issuer = issuer_naming(&format!("{}/token", other.address), Claims::Itself).await;
+    let host = Host::builder().build().unwrap();
+    // The metadata names the other server, and is the issuer's own: allowed.
+    let config = Config {
+        token_endpoint: None,
+        issuer: Some(issuer),
+        ..other.config()
+    };
+    let token = host
+        .connection("crm", config.clone())
+        .token(TokenOptions::default())
+        .await;
+    assert!(token.is_ok(), "{token:?}");
+    // The metadata of another issuer names nothing.
+    let config = Config {
+        issuer: Some(issuer_naming(&format!("{}/token", other.address), Claims::Another).await),
+        ..config
+    };
+    let token = host
+        .connection("cms", config)
+        .token(TokenOptions::default())
+        .await;
+    assert!(
+        matches!(token, Err(Error::ProtocolViolation(_))),
+        "{token:?}"
+    );
+    assert_eq!(other.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_policy_of_public_addresses_keeps_requests_off_this_machine() {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let mut policy = NetworkPolicy::default();
+    policy.private_addresses = false;
+    let host = Host::builder().network(policy).build().unwrap();
+    for address in [
+        server.address.clone(),
+        server.address.replace("127.0.0.1", "localhost"),
+    ] {
+        let config = Config {
+            token_endpoint: Some(format!("{address}/token")),
             ..server.config()
         };
         let token = host
             .connection("crm", config)
             .token(TokenOptions::default())
             .await;
-        assert!(matches!(token, Err(Error::Unsupported(_))), "{token:?}");
+        match token {
+            Err(Error::Forbidden(why)) => assert!(why.contains("no public address"), "{why}"),
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(server.issued(), 0);
+}
+
+/// Whose metadata an issuer gives out.
+#[derive(Clone, Copy, PartialEq)]
+enum Claims {
+    Itself,
+    Another,
+}
+
+/// An issuer whose metadata names that token endpoint; its URL.
+async fn issuer_naming(token_endpoint: &str, claims: Claims) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let named = match claims {
+        Claims::Itself => issuer.as_str(),
+        Claims::Another => "https://as.example",
+    };
+    let metadata = format!(r#"{{"issuer": "{named}", "token_endpoint": "{token_endpoint}"}}"#);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let metadata = metadata.clone();
+            let service = service_fn(move |_: Request<Incoming>| {
+                let body = Full::new(Bytes::from(metadata.clone()));
+                async { Ok::<_, Infallible>(Response::new(body)) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    issuer
+}
+
+#[tokio::test]
+async fn a_token_is_handed_out_again_without_the_component_until_the_store_has_another() {
+    let server = Server::start(TokenEndpoint::Grants).await;
+    let store = Arc::new(MemoryStore::new());
+    let secrets = LocalSecrets::in_memory();
+    let host = || {
+        Host::builder()
+            .store(Arc::clone(&store))
+            .secrets(secrets.clone())
+            .build()
+            .unwrap()
+    };
+    let (here, there) = (host(), host());
+    let mine = here.connection("crm", server.config());
+    let yours = there.connection("crm", server.config());
+    let first = mine.token(TokenOptions::default()).await.unwrap();
+    assert_eq!(mine.token(TokenOptions::default()).await.unwrap(), first);
+    // Somebody else renews: the old one is not handed out any more.
+    let renewed = yours.refresh().await.unwrap();
+    assert_ne!(renewed, first);
+    assert_eq!(mine.token(TokenOptions::default()).await.unwrap(), renewed);
+    yours.clear().await.unwrap();
+    let after = mine.token(TokenOptions::default()).await.unwrap();
+    assert_ne!(after, renewed);
+    assert_eq!(server.issued(), 3);
 }
 
 #[tokio::test]

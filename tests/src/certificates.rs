@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
 /// A certificate authority (`ca.pem`), a server on 127.0.0.1 and a client that
 /// it vouches for (`server`, `client`), and a client whose certificate is his own
-/// (`self-signed`): each with its `.pem` and its `.key`.
+/// (`self-signed`): each with its `.pem` and its `.key`. Of servers that nobody
+/// should believe there are `own-server`, self-signed, its `successor`, `expired`
+/// and `wrong-host`.
 #[derive(Debug)]
 pub struct Certificates {
     directory: TempDir,
@@ -45,6 +48,21 @@ impl Certificates {
             let key = KeyPair::generate().expect("a key");
             let certificate = params(name, &names).signed_by(&key, &issuer);
             made.put(name, &certificate.expect("a certificate"), &key);
+        }
+        let here = [SanType::IpAddress([127, 0, 0, 1].into())];
+        let mut expired = params("expired", &here);
+        expired.not_before = date_time_ymd(2020, 1, 1);
+        expired.not_after = date_time_ymd(2021, 1, 1);
+        let elsewhere = params("wrong-host", &[dns_name("elsewhere.example")]);
+        for (name, params) in [("expired", expired), ("wrong-host", elsewhere)] {
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &issuer);
+            made.put(name, &certificate.expect("a certificate"), &key);
+        }
+        for name in ["own-server", "successor"] {
+            let key = KeyPair::generate().expect("a key");
+            let own = params(name, &here).self_signed(&key);
+            made.put(name, &own.expect("a certificate"), &key);
         }
         let key = KeyPair::generate().expect("a key");
         let own = params("self-signed", &[dns_name("self-signed.example")]);

@@ -98,6 +98,10 @@ impl Cli {
                 command.env_remove(variable);
             }
         }
+        // The servers of the tests are behind no proxy.
+        for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(variable);
+        }
         // A call that opens a browser against a test's wish must not succeed.
         command
             .env("BROWSER", "false")

@@ -8,6 +8,7 @@ mod browser;
 mod certificates;
 mod cli;
 mod keyring;
+mod nginx;
 mod oidc_provider;
 mod part;
 #[cfg(target_os = "linux")]
@@ -22,6 +23,7 @@ pub use browser::{Browser, LandingPage};
 pub use certificates::Certificates;
 pub use cli::{Cli, Outcome, Running};
 pub use keyring::SecretService;
+pub use nginx::NginxServer;
 pub use oidc_provider::{ClientKey, Decision, Lifetimes, OidcProvider, RecordedRequest, Settings};
 pub use part::Part;
 #[cfg(target_os = "linux")]

@@ -15,6 +15,8 @@ pub enum Part {
     Postgres,
     /// Redis.
     Redis,
+    /// nginx.
+    Nginx,
     /// The right to mount a file system.
     Mount,
     /// A clock that can be set for one process: libfaketime.
@@ -29,6 +31,7 @@ impl Part {
             Self::Keyring => "keyring",
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::Nginx => "nginx",
             Self::Mount => "mount",
             Self::Faketime => "faketime",
         }

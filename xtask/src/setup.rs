@@ -122,7 +122,7 @@ struct Daemon {
     packages: &'static [&'static str],
 }
 
-const DAEMONS: [Daemon; 4] = [
+const DAEMONS: [Daemon; 5] = [
     Daemon {
         part: "keyring",
         untested: "keys and secrets in the operating system's keyring",
@@ -140,6 +140,12 @@ const DAEMONS: [Daemon; 4] = [
         untested: "the store in Redis",
         programs: &["redis-server"],
         packages: &["redis-server"],
+    },
+    Daemon {
+        part: "nginx",
+        untested: "certificates that nobody vouches for, of a real TLS server",
+        programs: &["nginx"],
+        packages: &["nginx-light"],
     },
     Daemon {
         part: "faketime",

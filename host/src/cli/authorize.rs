@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use tokenwell::{
     Arrival, AuthorizationOptions, AuthorizeOptions, Browser, Connection, DeviceAuthorization,
-    Event, Grant, Listener, Outcome, Prompt, Redirect, UserAgent, UserAgentError,
+    Grant, Listener, Outcome, Prompt, Redirect, UserAgent, UserAgentError,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -77,15 +77,7 @@ pub async fn authorize(session: &Session, args: AuthorizeArgs) -> Result<u8, Fai
         redirect_uri: Mutex::new(String::new()),
     };
     let as_json = session.json;
-    let events = move |event: Event| {
-        if !as_json && matches!(event.kind.as_str(), "redirect-refused" | "insecure") {
-            output::note(&format!(
-                "{}\n",
-                output::dim(&output::printable(&event.message))
-            ));
-        }
-    };
-    let host = build(session.builder().user_agent(user).events(events))?;
+    let host = build(session.builder().user_agent(user))?;
     let connection = session.open(&host, &args.name).await?;
     let device = args.device || connection.config().grant == Grant::DeviceCode;
     let options = AuthorizationOptions {

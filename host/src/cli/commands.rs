@@ -401,22 +401,36 @@ pub async fn refresh(session: &Session, name: &ConnectionName) -> Result<u8, Fai
     )
 }
 
+/// What `clear` takes.
+#[derive(Args)]
+pub struct ClearArgs {
+    /// The connection
+    name: ConnectionName,
+    /// Forget the certificates that were imported (`tls: trust`), in place of the tokens
+    #[arg(long)]
+    trust: bool,
+}
+
 /// `clear`.
-pub async fn clear(session: &Session, name: &ConnectionName) -> Result<u8, Failure> {
-    let opened = Opened::new(session, name).await?;
-    opened
-        .connection
-        .clear()
-        .await
-        .map_err(|error| opened.failure(error))?;
+pub async fn clear(session: &Session, args: ClearArgs) -> Result<u8, Failure> {
+    let opened = Opened::new(session, &args.name).await?;
+    let connection = &opened.connection;
+    let cleared = if args.trust {
+        connection.clear_trust().await
+    } else {
+        connection.clear().await
+    };
+    cleared.map_err(|error| opened.failure(error))?;
     let full_name = opened.subject.full_name();
     session.print(
         || json!({"name": full_name, "cleared": true}),
         || {
-            format!(
-                "{}: the tokens are forgotten, the config stays\n",
-                output::bold(full_name)
-            )
+            let what = if args.trust {
+                "the imported certificates are forgotten, the tokens stay"
+            } else {
+                "the tokens are forgotten, the config stays"
+            };
+            format!("{}: {what}\n", output::bold(full_name))
         },
     )
 }
@@ -566,6 +580,7 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
     for profile in &profiles {
         let full_name = document::full_name(&args.name, profile.as_ref());
         forget(session, &format!("{full_name}.tokens")).await?;
+        forget(session, &format!("{full_name}.trust")).await?;
         // Those that `create --seal` made for it.
         for field in keys::SECRET_FIELDS {
             let secret = keys::sealed_name(&full_name, field);

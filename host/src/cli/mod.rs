@@ -20,8 +20,8 @@ use std::sync::Arc;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 use tokenwell::{
-    Connection, FileStore, Host, HostBuilder, KeySource, LocalSecrets, MasterPassword, Problem,
-    TokenStore, store,
+    Connection, Event, FileStore, Host, HostBuilder, KeySource, LocalSecrets, MasterPassword,
+    NetworkPolicy, Problem, TokenStore, store,
 };
 
 use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
@@ -99,6 +99,15 @@ struct Global {
     /// The file that the master password is in [default: TOKENWELL_PASSWORD, else asked for where it is needed]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     password_file: Option<PathBuf>,
+    /// Allow configs to have `tls: off`: whoever is on the way can read and change what is sent
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_ALLOW_TLS_OFF",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        help_heading = "Everywhere"
+    )]
+    allow_tls_off: bool,
     /// Print JSON, errors too
     #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
@@ -135,9 +144,10 @@ enum Command {
     Refresh(Name),
     /// Forget the tokens; the config stays
     #[command(
-        after_help = "The server is not told: `tokenwell revoke NAME` tells it.\n\nExample:\n  tokenwell clear shop"
+        after_help = "The server is not told: `tokenwell revoke NAME` tells it.\n\nExamples:\n  tokenwell clear shop\n  \
+            tokenwell clear shop --trust"
     )]
-    Clear(Name),
+    Clear(commands::ClearArgs),
     /// Revoke the tokens at the server (RFC 7009), then forget them
     #[command(after_help = "Example:\n  tokenwell revoke shop")]
     Revoke(Name),
@@ -260,7 +270,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Request(args) => request::run(&session, args).await,
         Command::Status(args) => commands::status(&session, args).await,
         Command::Refresh(Name { name }) => commands::refresh(&session, &name).await,
-        Command::Clear(Name { name }) => commands::clear(&session, &name).await,
+        Command::Clear(args) => commands::clear(&session, args).await,
         Command::Revoke(Name { name }) => commands::revoke(&session, &name).await,
         Command::Introspect(Name { name }) => commands::introspect(&session, &name).await,
         Command::Userinfo(Name { name }) => commands::userinfo(&session, &name).await,
@@ -298,6 +308,7 @@ struct Session {
     files: Option<PathBuf>,
     secrets: LocalSecrets,
     has_password: bool,
+    allow_tls_off: bool,
 }
 
 impl Session {
@@ -345,6 +356,7 @@ impl Session {
             files,
             secrets,
             has_password,
+            allow_tls_off: global.allow_tls_off,
         })
     }
 
@@ -367,9 +379,18 @@ impl Session {
 
     /// The host of this directory, to be completed.
     fn builder(&self) -> HostBuilder {
+        let mut network = NetworkPolicy::default();
+        network.tls_off = self.allow_tls_off;
+        let json = self.json;
         Host::builder()
             .store(Arc::clone(&self.store))
             .secrets(self.secrets.clone())
+            .network(network)
+            .events(move |event| {
+                if !json {
+                    note_event(&event);
+                }
+            })
     }
 
     /// The host of this directory.
@@ -464,6 +485,20 @@ fn precompile_component(out: &Path) -> Result<u8, Failure> {
 }
 
 /// Finishes a host.
+/// Says what the user should know of while it happens.
+fn note_event(event: &Event) {
+    const NOTED: [&str; 4] = [
+        "certificate-imported",
+        "cookie-refused",
+        "insecure",
+        "redirect-refused",
+    ];
+    if NOTED.contains(&event.kind.as_str()) {
+        let message = output::printable(&event.message);
+        output::note(&format!("{}\n", output::dim(&message)));
+    }
+}
+
 fn build(builder: HostBuilder) -> Result<Host, Failure> {
     builder
         .build()

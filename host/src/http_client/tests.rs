@@ -257,3 +257,128 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     let error = failure(&url, patient()).await;
     assert!(matches!(error, Error::TlsCertificateError), "{error}");
 }
+
+/// A server that grants over TLS, with a certificate of its own making.
+async fn tls_server() -> u16 {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key.unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut chunk = [0; 4096];
+            let _ = stream.read(&mut chunk).await;
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_of_the_request() {
+    let port = tls_server().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+        String::from_utf8(head).unwrap()
+    });
+    let mut shared = Shared::new(NetworkPolicy::default());
+    shared.proxies = Some(Matcher::builder().https(proxy).build());
+    let manner = Manner {
+        identity: None,
+        judgement: Judgement::Anything,
+    };
+    let client = HttpClient::new(Arc::new(shared), manner);
+    // A name that only the proxy could resolve.
+    let response = client
+        .send(get("https://as.invalid/token"), patient())
+        .await;
+    assert_eq!(response.unwrap().status(), 200);
+    drop(client);
+    let head = asked.await.unwrap();
+    assert!(head.starts_with("CONNECT as.invalid:443 "), "{head}");
+    assert!(
+        head.to_ascii_lowercase()
+            .contains("proxy-authorization: basic "),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_can_be_refused() {
+    let policy = || NetworkPolicy {
+        private_addresses: false,
+        ..NetworkPolicy::default()
+    };
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let client = client_under(policy(), Judgement::System);
+        let url = format!("https://{host}:1/");
+        let error = client.send(get(&url), patient()).await.err();
+        assert!(
+            matches!(error, Some(Error::DestinationIpProhibited)),
+            "{host}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_to_an_origin_than_the_policy_says() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let policy = NetworkPolicy {
+        in_flight_per_origin: std::num::NonZeroUsize::new(2).unwrap(),
+        ..NetworkPolicy::default()
+    };
+    let client = Arc::new(client_under(policy, Judgement::System));
+    let sent: Vec<_> = (0..3)
+        .map(|_| {
+            let (client, url) = (Arc::clone(&client), url.clone());
+            tokio::spawn(async move {
+                let response = client.send(get(&url), patient()).await.unwrap();
+                response.into_body().collect().await.unwrap();
+            })
+        })
+        .collect();
+    let (mut first, _) = listener.accept().await.unwrap();
+    let (_second, _) = listener.accept().await.unwrap();
+    let third = time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(third.is_err(), "a third was let through");
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    first.write_all(answer).await.unwrap();
+    // On the connection of the first, or a new one.
+    let mut chunk = [0; 1024];
+    let mut again = async |stream: &mut TcpStream| {
+        let mut heads = 0;
+        while heads < 2 {
+            let read = stream.read(&mut chunk).await.unwrap();
+            let text = String::from_utf8_lossy(&chunk[..read]).into_owned();
+            heads += text.matches("GET / ").count();
+        }
+    };
+    tokio::select! {
+        () = again(&mut first) => {}
+        accepted = listener.accept() => drop(accepted.unwrap()),
+    }
+    for task in sent {
+        task.abort();
+    }
+}

@@ -12,3 +12,4 @@ mod protocol;
 mod secrecy;
 mod stores;
 mod support;
+mod tls;
