@@ -4,6 +4,7 @@
 
 mod component;
 mod optimizer;
+mod packages;
 mod precompiled;
 mod run;
 mod setup;
@@ -28,6 +29,7 @@ Commands:
   build                     the components, then the release CLI
   demo [--auto-consent …]   build, then run the demonstration; other arguments go to it
   test [--faults] [FILTER…] build, set up the real servers and the browser, run the tests;
+                            the filters `node` and `python` choose the packages for these;
                             --faults runs the fault tests alone and in full, in at most 15
                             minutes, and says in numbers what they did
   lint                      clippy on everything, warnings are errors

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::packages;
 use crate::run::Ui;
 use crate::setup::{Missing, Parts};
 
@@ -30,20 +31,29 @@ const FAULTS: [&str; 6] = [
 ];
 
 /// Runs the tests of the whole workspace.
+///
+/// Filters that name a package for another language choose it; without filters
+/// all are tested.
 pub fn test(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result<ExitCode> {
+    let mut filters = filters.to_vec();
+    let rust = filters.is_empty();
+    let chosen = packages::chosen(&mut filters);
+    let rust = rust || !filters.is_empty();
     let apart = APART.iter().flat_map(|name| ["--package", name]).collect();
     let mut tally = Tally::default();
-    for (what, packages) in [
+    let phases: [(&str, Vec<&str>); 2] = [
         ("Running the tests of the product", together()),
         ("Running the tests that cross its parts", apart),
-    ] {
-        let packages: Vec<&str> = packages;
+    ];
+    for (what, packages) in phases.into_iter().filter(|_| rust) {
         let mut command = crate::cargo(root);
         command.args(["test", "--release", "--no-fail-fast"]);
-        command.args(packages).arg("--").args(filters);
+        command.args(packages).arg("--").args(&filters);
         command.envs(environment(parts, false));
         run(ui, what, command, None, &mut tally)?;
     }
+    let environment = environment(parts, false);
+    packages::test(ui, root, parts, &environment, &chosen, &mut tally)?;
     conclude(ui, parts, &tally)
 }
 
@@ -140,9 +150,9 @@ fn environment(parts: &Parts, faults: bool) -> Vec<(&'static str, OsString)> {
 
 /// Adds up what the test programs say of themselves.
 #[derive(Debug, Default)]
-struct Tally {
-    passed: u32,
-    failed: u32,
+pub struct Tally {
+    pub passed: u32,
+    pub failed: u32,
     ignored: u32,
     /// The test program that has not given its result yet.
     running: Option<String>,
