@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 use wasmtime_wasi_http::RequestOptions;
+use zeroize::Zeroizing;
 
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::bindings::exports::tokenwell::oauth2::connections::GuestConnection;
@@ -55,6 +56,49 @@ struct HandedOut {
     token: Token,
     key: String,
     version: u64,
+    /// What it authorizes requests with, where that is the same for all.
+    authorization: OnceLock<Arc<Authorization>>,
+}
+
+/// The headers that authorize a request.
+pub(crate) struct Authorization {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The token in them.
+    pub(crate) token: Zeroizing<String>,
+}
+
+impl Authorization {
+    fn of(headers: Vec<Parameter>) -> Result<Self, Error> {
+        let mut read = Vec::with_capacity(headers.len());
+        let mut token = Zeroizing::default();
+        for Parameter { name, value } in headers {
+            let name = HeaderName::try_from(name).map_err(internal)?;
+            if name == AUTHORIZATION
+                && let Some((_, credentials)) = value.split_once(' ')
+            {
+                token = Zeroizing::new(credentials.to_owned());
+            }
+            let mut value = HeaderValue::try_from(value).map_err(internal)?;
+            value.set_sensitive(true);
+            read.push((name, value));
+        }
+        Ok(Self {
+            headers: read,
+            token,
+        })
+    }
+
+    /// Puts the headers on a request, in place of any of the same names.
+    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+    }
+
+    /// Whether it is not for one method and URL, as a proof is (RFC 9449).
+    fn is_for_any_request(&self) -> bool {
+        self.headers.iter().all(|(name, _)| name == AUTHORIZATION)
+    }
 }
 
 /// Whether a call may send requests.
@@ -154,6 +198,7 @@ impl Connection {
                 token: token.clone(),
                 key,
                 version,
+                authorization: OnceLock::new(),
             })));
         }
         Ok(token)
@@ -411,50 +456,55 @@ impl Connection {
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let (mut options, mut nonce) = (TokenOptions::default(), None);
         loop {
-            let (authorized, token) = self.authorized(&request, &options, &nonce).await?;
+            let mut authorized = request.clone();
+            let url = request.uri().to_string();
+            let authorization = self
+                .authorization(request.method().as_str(), &url, &options, nonce.as_deref())
+                .await?;
+            authorization.put_on(authorized.headers_mut());
             let response = self.exchange(authorized).await?;
             if let Some(demanded) = demanded_nonce(&response)
                 && nonce.is_none()
             {
                 nonce = Some(demanded);
             } else if says_invalid_token(&response) && options.rejected.is_none() {
-                options.rejected = Some(token);
+                options.rejected = Some(authorization.token.to_string());
             } else {
                 return Ok(response);
             }
         }
     }
 
-    /// The request with the token, and the token.
-    async fn authorized(
+    /// What authorizes one request; for a token that is not bound to a key it is
+    /// the same for all, and kept for as long as the token is.
+    pub(crate) async fn authorization(
         &self,
-        request: &Request<Bytes>,
+        method: &str,
+        url: &str,
         options: &TokenOptions,
-        nonce: &Option<String>,
-    ) -> Result<(Request<Bytes>, String), Error> {
-        let mut request = request.clone();
-        let url = request.uri().to_string();
-        let headers = self
-            .authorization_headers(
-                request.method().as_str(),
-                &url,
-                options.clone(),
-                nonce.as_deref(),
-            )
-            .await?;
-        let mut token = String::new();
-        for Parameter { name, value } in headers {
-            let name = HeaderName::try_from(name).map_err(internal)?;
-            if name == AUTHORIZATION
-                && let Some((_, credentials)) = value.split_once(' ')
-            {
-                token = credentials.to_owned();
-            }
-            let mut value = HeaderValue::try_from(value).map_err(internal)?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(name, value);
+        dpop_nonce: Option<&str>,
+    ) -> Result<Arc<Authorization>, Error> {
+        let token = self.token(options.clone()).await?;
+        let last = self.handed_out().filter(|last| last.token == token);
+        if let Some(kept) = last.as_ref().and_then(|last| last.authorization.get()) {
+            return Ok(Arc::clone(kept));
         }
-        Ok((request, token))
+        let headers = self.authorization_headers(method, url, options.clone(), dpop_nonce);
+        let authorization = Arc::new(Authorization::of(headers.await?)?);
+        if let Some(last) = last
+            && *authorization.token == *last.token.access_token
+            && authorization.is_for_any_request()
+        {
+            return Ok(Arc::clone(last.authorization.get_or_init(|| authorization)));
+        }
+        Ok(authorization)
+    }
+
+    /// Tells the host's sink of something that the host did for the connection.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(events) = &self.inner.host.services().events {
+            events.emit(event);
+        }
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
@@ -577,7 +627,7 @@ impl Connection {
 
     /// What the connection sends through: with its client certificate, where it
     /// has one (RFC 8705), and judging those of servers as the config says.
-    async fn http(&self) -> Result<Arc<HttpClient>, Error> {
+    pub(crate) async fn http(&self) -> Result<Arc<HttpClient>, Error> {
         self.tls_allowed().map_err(Error::Forbidden)?;
         let judgement = match self.inner.config.tls {
             TlsMode::Verify => Judgement::System,
@@ -672,7 +722,7 @@ impl Open {
 }
 
 /// Whether a resource server refuses the token itself (RFC 6750 section 3.1).
-fn says_invalid_token(response: &Response<Bytes>) -> bool {
+pub(crate) fn says_invalid_token<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::UNAUTHORIZED
         && response
             .headers()
@@ -687,7 +737,7 @@ fn says_invalid_token(response: &Response<Bytes>) -> bool {
 }
 
 /// The nonce that a resource server demands in proofs (RFC 9449 section 9).
-fn demanded_nonce(response: &Response<Bytes>) -> Option<String> {
+pub(crate) fn demanded_nonce<B>(response: &Response<B>) -> Option<String> {
     if response.status() != StatusCode::UNAUTHORIZED {
         return None;
     }

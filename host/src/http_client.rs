@@ -42,11 +42,12 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 pub(crate) use certificates::{Judgement, TrustFile};
 pub(crate) use egress::Egress;
 pub(crate) use identity::{HttpClients, Identity, Malformed};
+pub(crate) use origin::Origin;
 
 use addresses::{PrivateAddress, Resolver};
 use certificates::{Anything, Judge, Replaced, unstored};
 use egress::Denial;
-use origin::{Gates, Origin};
+use origin::Gates;
 
 use crate::contract::Event;
 use crate::events::EventSink;

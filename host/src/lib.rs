@@ -42,6 +42,7 @@ mod files;
 mod host;
 mod http_client;
 mod imports;
+mod injection;
 mod network;
 pub mod secrets;
 pub mod store;
@@ -62,6 +63,7 @@ pub use engine::Limits;
 pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
+pub use injection::{GrantError, Grants, PluginHttp};
 pub use network::NetworkPolicy;
 pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
 #[cfg(feature = "postgres")]

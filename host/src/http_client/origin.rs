@@ -32,6 +32,18 @@ impl Origin {
         })
     }
 
+    /// Reads an origin: scheme, host and port alone.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the second half of a sentence.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        let endpoint = Endpoint::parse(text)?;
+        if endpoint.path_and_query() != "/" || text.ends_with('/') {
+            return Err("has a path");
+        }
+        Self::of_endpoint(&endpoint).ok_or("is not a URL")
+    }
+
     /// The origin of an endpoint.
     pub(crate) fn of_endpoint(endpoint: &Endpoint) -> Option<Self> {
         Self::of(&endpoint.to_string().parse().ok()?)

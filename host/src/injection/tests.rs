@@ -1,0 +1,309 @@
+//! What a plugin sends and gets, against a server that repeats what it is told.
+
+use std::sync::Mutex;
+
+use http::StatusCode;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::contract::{Config, Grant, Secret};
+use crate::host::Host;
+
+/// An authorization server that numbers its tokens, and an API beside it.
+struct Server {
+    origin: String,
+    heads: Arc<Mutex<Vec<http::request::Parts>>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let heads: Arc<Mutex<Vec<http::request::Parts>>> = Arc::default();
+        let seen = Arc::clone(&heads);
+        let issued = Arc::new(Mutex::new(0));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (seen, issued) = (Arc::clone(&seen), Arc::clone(&issued));
+                let service = service_fn(move |request| {
+                    let (seen, issued) = (Arc::clone(&seen), Arc::clone(&issued));
+                    async move { Ok::<_, hyper::Error>(answer(request, &seen, &issued).await) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { origin, heads }
+    }
+
+    fn connection(&self) -> Connection {
+        let config = Config {
+            grant: Grant::ClientCredentials,
+            client_id: Some("platform".to_owned()),
+            client_secret: Some(Secret::Literal("hunter2".to_owned())),
+            token_endpoint: Some(format!("{}/token", self.origin)),
+            ..Config::default()
+        };
+        let host = Host::builder().build().unwrap();
+        host.connection("crm", config)
+    }
+
+    fn grants(&self) -> Grants {
+        Grants::of(["honest", "idle"], [self.connection()])
+            .allow("honest", "crm", &self.origin)
+            .unwrap()
+    }
+
+    /// What the API was sent, without the requests for tokens.
+    fn api_heads(&self) -> Vec<http::request::Parts> {
+        let heads = self.heads.lock().unwrap();
+        let api = heads.iter().filter(|head| head.uri.path() != "/token");
+        api.cloned().collect()
+    }
+}
+
+/// `/latest` takes the second token alone; everything else repeats the request.
+async fn answer(
+    request: Request<Incoming>,
+    seen: &Mutex<Vec<http::request::Parts>>,
+    issued: &Mutex<u32>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    seen.lock().unwrap().push(head.clone());
+    let body = body.collect().await.unwrap().to_bytes();
+    if head.uri.path() == "/token" {
+        let mut issued = issued.lock().unwrap();
+        *issued += 1;
+        let token = format!(
+            r#"{{"access_token": "secret-{issued}", "token_type": "Bearer", "expires_in": 3600}}"#
+        );
+        return Response::new(Full::new(token.into()));
+    }
+    let authorization = head.headers.get(AUTHORIZATION).cloned();
+    let text = authorization
+        .as_ref()
+        .map_or("", |value| value.to_str().unwrap());
+    if head.uri.path() == "/latest" && text != "Bearer secret-2" {
+        return Response::builder()
+            .status(StatusCode::UNAUTHORIZED)
+            .header("www-authenticate", r#"Bearer error="invalid_token""#)
+            .body(Full::default())
+            .unwrap();
+    }
+    let mut response = Response::builder();
+    if head.uri.path() == "/redirect" {
+        response = response
+            .status(StatusCode::FOUND)
+            .header("location", "https://thief.example/");
+    }
+    let repeated = format!("you said {text} and {}", String::from_utf8_lossy(&body));
+    response
+        .header("x-echo", text)
+        .body(Full::new(repeated.into()))
+        .unwrap()
+}
+
+fn request(method: &str, url: &str, body: &'static str) -> Request<WasiBody> {
+    let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
+    let request = Request::builder().method(method).uri(url);
+    request.body(body.boxed_unsync()).unwrap()
+}
+
+async fn sent_by(
+    grants: &Grants,
+    plugin: &str,
+    request: Request<WasiBody>,
+) -> Result<Response<String>, HttpError> {
+    let mut hooks = grants.hooks(plugin).unwrap();
+    let processed: Processing = Box::new(async { Ok(()) });
+    let sending = Box::into_pin(hooks.send_request(request, None, processed));
+    let (response, _) = sending.await?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Response::from_parts(
+        parts,
+        String::from_utf8(body.to_vec()).unwrap(),
+    ))
+}
+
+#[tokio::test]
+async fn a_plugin_calls_the_api_with_a_token_that_it_never_sees() {
+    let server = Server::start().await;
+    let url = format!("{}/items?page=2", server.origin);
+    let response = sent_by(&server.grants(), "honest", request("POST", &url, "hello")).await;
+    let response = response.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["x-echo"], "Bearer ********");
+    assert_eq!(response.body(), "you said Bearer ******** and hello");
+    let heads = server.api_heads();
+    assert_eq!(heads[0].headers[AUTHORIZATION], "Bearer secret-1");
+    assert_eq!(heads[0].uri.query(), Some("page=2"));
+}
+
+#[tokio::test]
+async fn what_a_plugin_says_of_credentials_itself_is_left_out() {
+    let server = Server::start().await;
+    let url = format!("{}/items", server.origin);
+    let mut own = request("GET", &url, "");
+    for name in [
+        "authorization",
+        "dpop",
+        "cookie",
+        "proxy-authorization",
+        "accept-encoding",
+    ] {
+        own.headers_mut()
+            .insert(name, HeaderValue::from_static("mine"));
+    }
+    own.headers_mut()
+        .insert("x-mine", HeaderValue::from_static("kept"));
+    sent_by(&server.grants(), "honest", own).await.unwrap();
+    let head = server.api_heads().remove(0);
+    assert_eq!(head.headers[AUTHORIZATION], "Bearer secret-1");
+    assert_eq!(head.headers.get_all(AUTHORIZATION).iter().count(), 1);
+    for name in ["dpop", "cookie", "proxy-authorization", "accept-encoding"] {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
+    assert_eq!(head.headers["x-mine"], "kept");
+}
+
+#[tokio::test]
+async fn nothing_leaves_for_an_origin_that_was_not_granted() {
+    let server = Server::start().await;
+    let other = Server::start().await;
+    let grants = server.grants();
+    let authority = server.origin.trim_start_matches("http://");
+    for url in [
+        format!("{}/items", other.origin),
+        format!("https://{authority}/items"),
+        format!("http://user@{authority}/items"),
+        format!("http://thief.example@{authority}/items"),
+        format!(
+            "http://{authority}@{}/items",
+            other.origin.trim_start_matches("http://")
+        ),
+        format!(
+            "http://localhost:{}/items",
+            authority.rsplit(':').next().unwrap()
+        ),
+        "http://127.0.0.1/items".to_owned(),
+    ] {
+        let refused = sent_by(&grants, "honest", request("GET", &url, "")).await;
+        assert!(
+            matches!(refused, Err(HttpError::HttpRequestDenied)),
+            "{url}"
+        );
+    }
+    let url = format!("{}/items", server.origin);
+    let refused = sent_by(&grants, "idle", request("GET", &url, "")).await;
+    assert!(matches!(refused, Err(HttpError::HttpRequestDenied)));
+    assert!(server.heads.lock().unwrap().is_empty());
+    assert!(other.heads.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_is_the_plugins_to_see_and_nobodys_to_follow() {
+    let server = Server::start().await;
+    let url = format!("{}/redirect", server.origin);
+    let response = sent_by(&server.grants(), "honest", request("GET", &url, "")).await;
+    assert_eq!(response.unwrap().status(), StatusCode::FOUND);
+    assert_eq!(server.api_heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_and_the_request_sent_once_more() {
+    let server = Server::start().await;
+    let url = format!("{}/latest", server.origin);
+    let response = sent_by(&server.grants(), "honest", request("PUT", &url, "again")).await;
+    assert_eq!(
+        response.unwrap().body(),
+        "you said Bearer ******** and again"
+    );
+    assert_eq!(server.api_heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_is_sent_once() {
+    let server = Server::start().await;
+    let url = format!("{}/latest", server.origin);
+    let frames = futures_frames(["one", "two"]);
+    let streamed = Request::put(&url).body(frames).unwrap();
+    let response = sent_by(&server.grants(), "honest", streamed).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(server.api_heads().len(), 1);
+}
+
+/// A body whose length is not known beforehand.
+fn futures_frames(parts: [&'static str; 2]) -> WasiBody {
+    struct Parts(std::vec::IntoIter<&'static str>);
+    impl Body for Parts {
+        type Data = Bytes;
+        type Error = HttpError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+            let next = self.0.next();
+            Poll::Ready(next.map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))))
+        }
+    }
+    Parts(parts.to_vec().into_iter()).boxed_unsync()
+}
+
+#[test]
+fn a_grant_of_what_there_is_not_is_refused_with_what_there_is() {
+    let host = Host::builder().build().unwrap();
+    let grants = || Grants::of(["reports"], [host.connection("crm", Config::default())]);
+    let told = |grants: Result<Grants, GrantError>| match grants {
+        Ok(_) => panic!("it was granted"),
+        Err(error) => error.to_string(),
+    };
+    let api = "https://api.example.com";
+    let plugin = told(grants().allow("report", "crm", api));
+    assert!(
+        plugin.contains("report;") && plugin.contains("reports"),
+        "{plugin}"
+    );
+    let connection = told(grants().allow("reports", "cms", api));
+    assert!(
+        connection.contains("cms") && connection.contains("crm"),
+        "{connection}"
+    );
+    for origin in [
+        "api.example.com",
+        "https://api.example.com/",
+        "https://api.example.com/v1",
+        "https://user@api.example.com",
+        "http://api.example.com",
+        "https://*.example.com",
+        "",
+    ] {
+        let refused = told(grants().allow("reports", "crm", origin));
+        assert!(
+            refused.contains("expected scheme, host and port"),
+            "{refused}"
+        );
+    }
+    assert!(grants().hooks("report").is_err());
+}
+
+#[test]
+fn a_token_is_masked_wherever_the_parts_of_a_body_are_torn() {
+    let whole = b"a secret-1 and secret-1secret-1 but no secret-2, secret-";
+    let expected = b"a ******** and **************** but no secret-2, secret-";
+    for at in 0..whole.len() {
+        let parts =
+            [&whole[..at], &whole[at..]].map(|part| String::from_utf8(part.to_vec()).unwrap());
+        let body = futures_frames(parts.map(|part| &*part.leak()));
+        let masked = without(Response::new(body), b"secret-1")
+            .into_body()
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        assert_eq!(runtime.block_on(masked).unwrap().to_bytes(), expected[..]);
+    }
+}
