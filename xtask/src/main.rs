@@ -5,6 +5,7 @@
 mod component;
 mod optimizer;
 mod precompiled;
+mod python;
 mod run;
 mod setup;
 mod suite;

@@ -10,17 +10,10 @@ use tokenwell_tests::{
     query_parameter,
 };
 
-use crate::support::{REDIRECT_URI, text, with};
+use crate::support::{REDIRECT_URI, key_file, text, with};
 
 fn provider() -> Option<OidcProvider> {
     OidcProvider::start(Lifetimes::default())
-}
-
-/// A private key in a file beside the configs, and a reference to it.
-fn key_file(cli: &Cli, name: &str, content: &str) -> Value {
-    fs::create_dir_all(cli.directory()).expect("a directory");
-    fs::write(cli.directory().join(name), content).expect("a key can be written");
-    json!({ "ref": format!("file:{name}") })
 }
 
 /// Takes a connection through the authorization.
