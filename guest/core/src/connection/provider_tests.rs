@@ -639,6 +639,33 @@ fn tokens_are_refreshed_at_the_url_that_is_for_it() {
 }
 
 #[test]
+fn what_another_server_issued_is_refreshed_and_exchanged_there() {
+    let further = r#", "token_endpoint": "https://figma.example/v1/oauth/token""#;
+    let flow = Flow::open("figma", further);
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/token");
+    flow.refresh(GOOD);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/refresh");
+
+    let further = r#", "token_endpoint": "https://threads.example/oauth/access_token""#;
+    let flow = Flow::open("threads", further);
+    let long = r#"{"access_token":"long","token_type":"bearer","expires_in":5184000}"#;
+    flow.authorize("", &[r#"{"access_token":"short"}"#, long]);
+    let exchange = "https://threads.example/access_token?";
+    assert!(flow.url(0).starts_with(exchange), "{}", flow.url(0));
+
+    let flow = Flow::open("figma", r#", "issuer": "https://figma.example""#);
+    let document = r#"{"issuer": "https://figma.example",
+        "authorization_endpoint": "https://figma.example/a", "token_endpoint": "https://figma.example/t"}"#;
+    let at = "https://figma.example/.well-known/openid-configuration";
+    let published = (at.to_owned(), document.to_owned());
+    flow.world.documents.borrow_mut().extend([published]);
+    flow.authorize("", &[GOOD]);
+    flow.refresh(GOOD);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/refresh");
+}
+
+#[test]
 fn a_refresh_goes_without_the_secret_where_that_is_declared() {
     // Known deviation 29.
     let flow = Flow::open("clover", "");
