@@ -9,6 +9,7 @@ mod concurrency;
 mod keys;
 mod machine;
 mod protocol;
+mod quirks;
 mod second_server;
 mod secrecy;
 mod stores;
