@@ -35,7 +35,7 @@ Commands:
   bench [--json]            build, then run the benchmarks
 
 Options:
-  -v, --verbose             show the output of cargo, npm and apt-get as it comes
+  -v, --verbose             show the output of cargo, npm, pip and apt-get as it comes
   -h, --help                this text
 ";
 

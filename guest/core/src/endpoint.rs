@@ -330,6 +330,7 @@ mod tests {
         );
     }
 
+    /// Shows: RFC 8252.
     #[test]
     fn a_redirect_uri_may_have_the_applications_own_scheme() {
         assert_eq!(redirect_uri_problem("com.example.app:/cb"), None);

@@ -179,6 +179,7 @@ fn claims(assertion: &str) -> Value {
 
 // ---- the authorization request --------------------------------------------------
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn authorization_parameter_names() {
     let app = App::new("slack-user", json!({"scope": "search:read"}));
@@ -191,6 +192,7 @@ fn authorization_parameter_names() {
     app.expect_told("The authorization request calls scope user_scope.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn scope_separator_comma() {
     let app = App::new("strava", json!({"scope": "read activity:write"}));
@@ -200,6 +202,7 @@ fn scope_separator_comma() {
     app.expect_told("Scopes are separated by");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn scope_separator_plus() {
     let app = App::new("attio", json!({"scope": "read write"}));
@@ -210,6 +213,7 @@ fn scope_separator_plus() {
     app.expect_told("Scopes are separated by");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn code_challenge_encoding() {
     let app = App::new("tiktok", json!({}));
@@ -221,6 +225,7 @@ fn code_challenge_encoding() {
     app.expect_told("The PKCE challenge is written as hex");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn pkce_unsupported() {
     let app = App::new(
@@ -231,6 +236,7 @@ fn pkce_unsupported() {
     assert!(sent.keys().all(|name| !name.starts_with("code_challenge")));
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn response_type_and_token_request_sends_state() {
     let app = App::new("follow-up-boss", json!({}));
@@ -244,6 +250,8 @@ fn response_type_and_token_request_sends_state() {
     assert!(!app.form().contains_key("state"));
 }
 
+/// Shows: OAuth 2.0 Form Post Response Mode.
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn response_mode_form_post() {
     let app = App::new("apple", json!({"scope": "name email"}));
@@ -251,12 +259,14 @@ fn response_mode_form_post() {
     assert_eq!(sent["response_mode"], "form_post");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn authorization_parameters() {
     let app = App::new("notion", json!({}));
     assert_eq!(app.begin().1["owner"], "user");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn redirect_uri_sent() {
     let app = App::new("ebay", json!({"parameters": {"ru_name": "Acme-App-PRD-1"}}));
@@ -267,6 +277,7 @@ fn redirect_uri_sent() {
     app.expect_told("The redirect URI goes by the name Acme-App-PRD-1");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn offline_scope() {
     let app = App::new("whoop", json!({"scope": "read:profile"}));
@@ -276,6 +287,7 @@ fn offline_scope() {
     app.expect_told("A refresh token takes the scope offline.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn offline_parameters_and_prompt() {
     let app = App::new("google", json!({"scope": "email"}));
@@ -289,6 +301,7 @@ fn offline_parameters_and_prompt() {
 
 // ---- the redirect ----------------------------------------------------------------
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn callback_code_parameter_and_callback_parameters() {
     let app = App::new(
@@ -309,6 +322,7 @@ fn callback_code_parameter_and_callback_parameters() {
     assert_eq!(app.response()["selling_partner_id"], "A1B2");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn callback_server_parameter() {
     let app = App::new("zoho", json!({}));
@@ -328,6 +342,7 @@ fn callback_server_parameter() {
 
 // ---- the token request ------------------------------------------------------------
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_request_format_json() {
     let app = App::new("notion", json!({}));
@@ -348,6 +363,7 @@ fn token_request_format_json() {
     app.expect_told("The token request is written as json, not as a form.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_request_format_query_and_authorization_fragment() {
     let app = App::new("wechat", json!({"scope": "snsapi_login"}));
@@ -371,6 +387,7 @@ fn token_request_format_query_and_authorization_fragment() {
     app.expect_told("The authorization URL ends with #wechat_redirect.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_parameters_and_response_wrapper() {
     let app = App::new("withings", json!({"scope": "user.info"}));
@@ -381,6 +398,7 @@ fn token_parameters_and_response_wrapper() {
     app.expect_told("The token response is wrapped in body.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_headers() {
     let agent = "web:example:1 (by /u/x)";
@@ -389,6 +407,7 @@ fn token_headers() {
     assert_eq!(app.received().header("user-agent"), Some(agent));
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_parameter_names() {
     let app = App::new("tiktok", json!({}));
@@ -402,6 +421,7 @@ fn token_parameter_names() {
     app.expect_told("The token request calls client_id client_key.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn grant_types_by_other_names() {
     let fields = json!({"grant_type": "client_credentials", "parameters": {"account_id": "acc"}});
@@ -414,6 +434,7 @@ fn grant_types_by_other_names() {
     app.expect_told("The grant_type client_credentials is called account_credentials.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn refresh_sends_scope() {
     let app = App::new("microsoft-entra", json!({"scope": "User.Read"}));
@@ -426,6 +447,7 @@ fn refresh_sends_scope() {
 
 // ---- client authentication ---------------------------------------------------------
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn token_endpoint_auth_method() {
     let app = App::new("slack", json!({}));
@@ -438,6 +460,7 @@ fn token_endpoint_auth_method() {
     );
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn secret_as_username() {
     let app = App::new("stripe", json!({}));
@@ -450,6 +473,7 @@ fn secret_as_username() {
     app.expect_told("The client secret is the user name of the Basic header");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn client_secret_basic_encoding_raw() {
     let (cli, server) = (Cli::new(), ScriptedServer::start());
@@ -483,6 +507,7 @@ fn client_secret_basic_encoding_raw() {
     app.expect_told("It does not decode the credentials of a Basic header");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn client_secret_assertion() {
     let app = App::signing("apple", json!({"parameters": {"team_id": "A1B2C3D4E5"}}));
@@ -500,6 +525,7 @@ fn client_secret_assertion() {
     assert_ne!(app.form()["client_secret"], first["client_secret"]);
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn assertion_issuer_and_audience() {
     let app = App::signing("revolut", json!({}));
@@ -514,6 +540,7 @@ fn assertion_issuer_and_audience() {
     app.expect_told("The client's assertion is for https://revolut.com.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn assertion_audience_that_is_the_token_endpoint() {
     let method = json!({"token_endpoint_auth_method": "private_key_jwt"});
@@ -525,6 +552,7 @@ fn assertion_audience_that_is_the_token_endpoint() {
 
 // ---- the token response ------------------------------------------------------------
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn response_fields_and_success_field() {
     let app = App::new("slack-user", json!({}));
@@ -543,6 +571,7 @@ fn response_fields_and_success_field() {
     assert!(error.to_string().contains("invalid_grant"), "{error}");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn error_codes_with_the_status_200() {
     let app = App::new("github", json!({}));
@@ -554,6 +583,7 @@ fn error_codes_with_the_status_200() {
     assert!(text(&error, "message").contains(description), "{error}");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn response_scope_separator() {
     let app = App::new("github", json!({"scope": "repo gist"}));
@@ -565,6 +595,7 @@ fn response_scope_separator() {
     app.expect_told("The scopes granted are separated by commas.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn expiry_unit_milliseconds() {
     let fields =
@@ -576,6 +607,7 @@ fn expiry_unit_milliseconds() {
     app.expect_told("The expiry is told as milliseconds and not in seconds.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn expiry_unit_date_with_the_status_201() {
     let fields = json!({
@@ -594,6 +626,7 @@ fn expiry_unit_date_with_the_status_201() {
     app.expect_told("The expiry is told as date and not in seconds.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn expiry_unit_unix() {
     let app = App::new("clover", json!({}));
@@ -609,6 +642,7 @@ fn expiry_unit_unix() {
     app.expect_told("The expiry is told as unix and not in seconds.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn token_type_of_the_providers_own() {
     let app = App::new("ebay", json!({"parameters": {"ru_name": "Acme-App-PRD-1"}}));
@@ -621,6 +655,7 @@ fn token_type_of_the_providers_own() {
     app.expect_told("The token is of the type Bearer, whatever the response calls it.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn keeps_refresh_token() {
     let parameters = json!({"host": "workday.example", "tenant": "acme"});
@@ -634,6 +669,7 @@ fn keeps_refresh_token() {
     app.expect_told("The refresh token stays the same");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn default_lifetime_seconds() {
     let app = App::new("jobber", json!({}));
@@ -642,6 +678,7 @@ fn default_lifetime_seconds() {
     app.expect_told("No expiry is told; 60 minutes are assumed.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn refresh_token_lifetime_seconds() {
     let app = App::new("atlassian", json!({"scope": "read:me"}));
@@ -652,6 +689,7 @@ fn refresh_token_lifetime_seconds() {
 
 // ---- at another place, or another way, when it is a refresh --------------------------
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn refresh_endpoint() {
     let app = App::new("figma", json!({}));
@@ -664,6 +702,7 @@ fn refresh_endpoint() {
     app.expect_told("Tokens are refreshed at");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn refresh_parameters_omitted() {
     let app = App::new("clover", json!({}));
@@ -676,6 +715,7 @@ fn refresh_parameters_omitted() {
     app.expect_told("The refresh request goes without client_secret.");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn exchange_endpoint_and_refresh_with_access_token() {
     let app = App::new("threads", json!({"scope": "threads_basic"}));
@@ -724,6 +764,7 @@ fn exchange_endpoint_and_refresh_with_access_token() {
     app.expect_told("The refresh request is written as query.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn refresh_extends_token() {
     let app = App::new("coros", json!({}));
@@ -739,6 +780,7 @@ fn refresh_extends_token() {
     app.expect_told("A refresh prolongs the access token and brings no new one.");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn response_fields_in_camel_case() {
     let fields = json!({"grant_type": "password", "username": "u", "password": "p",
@@ -777,6 +819,7 @@ fn json_answer(answer: Value) -> Answer {
     Answer::json(200, &answer)
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn a_lifetime_in_a_string() {
     let answer = json!({"access_token": "a", "token_type": "Bearer", "expires_in": "3600"});
@@ -785,6 +828,7 @@ fn a_lifetime_in_a_string() {
     app.expect_told("expires_in was");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn a_lifetime_of_nothing() {
     let answer = json!({"access_token": "a", "token_type": "Bearer", "expires_in": 0});
@@ -793,6 +837,7 @@ fn a_lifetime_of_nothing() {
     app.expect_told("expires_in was");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn a_missing_token_type() {
     let app = plain(json_answer(
@@ -802,6 +847,7 @@ fn a_missing_token_type() {
     app.expect_told("token_type was missing and taken to be Bearer");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn a_form_in_place_of_json() {
     let form = "access_token=a%2Bb&token_type=bearer&expires_in=3600&scope=read+write";
@@ -814,6 +860,7 @@ fn a_form_in_place_of_json() {
     app.expect_told("the response was a form, not JSON");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn scopes_in_an_array() {
     let answer = json!({"access_token": "a", "token_type": "bearer", "scope": ["read", "write"]});
@@ -822,6 +869,7 @@ fn scopes_in_an_array() {
     app.expect_told("scope was an array, not a string");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn the_end_of_a_refresh_token_by_either_name() {
     for name in ["refresh_expires_in", "refresh_token_expires_in"] {

@@ -57,6 +57,7 @@ fn claims(assertion: &str) -> Value {
     serde_json::from_slice(&payload).expect("claims in JSON")
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.1.
 #[test]
 fn an_assertion_that_the_component_signed_is_exchanged_for_a_token() {
     let Some(server) = AuthlibServer::start() else {
@@ -94,6 +95,7 @@ fn an_assertion_that_the_component_signed_is_exchanged_for_a_token() {
     }
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.1.
 #[test]
 fn an_assertion_signed_with_the_key_of_another_is_refused() {
     let Some(server) = AuthlibServer::start() else {
@@ -127,6 +129,9 @@ fn legacy(server: &AuthlibServer) -> Value {
     legacy_with(server, alice)
 }
 
+/// Shows: RFC 6749 section 2.3.1.
+/// Shows: RFC 6749 section 4.3.
+/// Shows: RFC 6749 section 6.
 #[test]
 fn a_password_is_sent_once_and_the_refresh_token_ever_after() {
     let Some(server) = AuthlibServer::start() else {
@@ -163,6 +168,7 @@ fn a_password_is_sent_once_and_the_refresh_token_ever_after() {
     assert_eq!(known(&first)["active"], false);
 }
 
+/// Shows: RFC 6749 section 4.3.
 #[test]
 fn a_wrong_password_is_refused_in_the_servers_own_words() {
     let Some(server) = AuthlibServer::start() else {
@@ -208,6 +214,7 @@ fn answers(server: &AuthlibServer) -> Vec<Option<String>> {
     answers.collect()
 }
 
+/// Shows: RFC 8628 section 3.5.
 #[test]
 fn a_device_that_is_told_to_slow_down_waits_longer_until_it_has_its_token() {
     let Some(server) = AuthlibServer::start() else {
@@ -243,6 +250,7 @@ fn a_device_that_is_told_to_slow_down_waits_longer_until_it_has_its_token() {
     );
 }
 
+/// Shows: RFC 8628.
 #[test]
 fn a_device_whose_user_says_no_is_denied() {
     let Some(server) = AuthlibServer::start() else {
@@ -261,6 +269,8 @@ fn a_device_whose_user_says_no_is_denied() {
 
 // ---- bare error bodies (RFC 6749 section 5.2) -----------------------------------
 
+/// Shows: RFC 6749 section 4.5.
+/// Shows: RFC 6749 section 5.2.
 #[test]
 fn an_error_without_a_description_says_what_is_to_be_done_all_the_same() {
     let Some(server) = AuthlibServer::start() else {
@@ -283,6 +293,7 @@ fn an_error_without_a_description_says_what_is_to_be_done_all_the_same() {
     );
 }
 
+/// Shows: RFC 6749 section 5.2.
 #[test]
 fn a_refresh_token_that_the_server_knows_no_more_ends_the_authorization() {
     let Some(server) = AuthlibServer::start() else {
@@ -320,6 +331,7 @@ fn gateway(server: &AuthlibServer, subject_token: &str) -> Value {
     })
 }
 
+/// Shows: RFC 8693.
 #[test]
 fn a_token_is_exchanged_for_a_narrower_one_on_behalf_of_its_user() {
     let Some(server) = AuthlibServer::start() else {
@@ -364,6 +376,7 @@ fn a_token_is_exchanged_for_a_narrower_one_on_behalf_of_its_user() {
     assert_eq!(request.parameter("actor_token_type"), ACCESS_TOKEN);
 }
 
+/// Shows: RFC 8693.
 #[test]
 fn a_subject_token_that_the_server_does_not_know_is_refused() {
     let Some(server) = AuthlibServer::start() else {
@@ -399,6 +412,12 @@ fn web(server: &AuthlibServer) -> Value {
     })
 }
 
+/// Shows: RFC 6749 section 4.1.
+/// Shows: RFC 7009.
+/// Shows: RFC 7636.
+/// Shows: RFC 7662.
+/// Shows: RFC 8414.
+/// Shows: RFC 9207.
 #[test]
 fn a_server_whose_metadata_is_where_rfc_8414_puts_it_is_found_and_used() {
     let Some(server) = AuthlibServer::start() else {
@@ -439,6 +458,7 @@ fn a_server_whose_metadata_is_where_rfc_8414_puts_it_is_found_and_used() {
     assert_eq!(revoked["active"], false);
 }
 
+/// Shows: RFC 6749 section 4.1.2.1.
 #[test]
 fn a_user_of_the_second_server_who_says_no_is_heard() {
     let Some(server) = AuthlibServer::start() else {

@@ -345,6 +345,7 @@ fn the_client_has_the_name_that_the_provider_gives_it() {
     );
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn a_request_goes_by_get_and_ends_with_a_fragment_where_that_is_declared() {
     // Known deviation 22.
@@ -478,6 +479,7 @@ fn a_grant_has_the_name_that_the_provider_gives_it() {
     }
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn a_token_request_is_json_where_that_is_declared() {
     // Known deviation 36.
@@ -638,6 +640,7 @@ fn tokens_are_refreshed_at_the_url_that_is_for_it() {
     assert_eq!(flow.url(0), "https://api.figma.com/v1/oauth/refresh");
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn what_another_server_issued_is_refreshed_and_exchanged_there() {
     let further = r#", "token_endpoint": "https://figma.example/v1/oauth/token""#;
@@ -916,6 +919,7 @@ fn a_proof_is_for_the_endpoint_at_which_tokens_are_refreshed() {
     assert_eq!(proof.text("htu"), Some(flow.url(0).as_str()));
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn what_is_made_of_a_response_is_told() {
     for (provider, further, first, then, sentence) in [
