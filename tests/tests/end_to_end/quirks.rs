@@ -159,8 +159,8 @@ fn expect_lifetime(token: &Value, seconds: u64) {
     );
 }
 
-/// That a time is the one told, later by no more than the response was under way:
-/// it is the lifetime that counts, from when the response arrives.
+/// That a time is the one told, but for fractions of a second and, since it is the
+/// lifetime that counts, the time that the response was under way.
 #[track_caller]
 fn expect_time(time: &Value, told: u64) {
     let time = time.as_u64().expect("a time");
