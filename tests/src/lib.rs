@@ -1,9 +1,10 @@
-//! Support for the tests that cross crates: the command line as a process, a
-//! real authorization server, a real browser, and a server that answers as the
+//! Support for the tests that cross crates: the command line as a process, two
+//! real authorization servers, a real browser, and a server that answers as the
 //! test dictates.
 //!
 //! It is for tests, so what goes wrong in it panics and says what to do.
 
+mod authlib_server;
 mod browser;
 mod certificates;
 mod cli;
@@ -19,6 +20,7 @@ mod redis;
 mod relay;
 mod scripted_server;
 
+pub use authlib_server::AuthlibServer;
 pub use browser::{Browser, LandingPage};
 pub use certificates::Certificates;
 pub use cli::{Cli, Outcome, Running};

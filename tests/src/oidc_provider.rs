@@ -330,7 +330,7 @@ impl OidcProvider {
 }
 
 /// The value of an `Authorization: Basic` header (RFC 6749 section 2.3.1).
-fn basic(client: &str, secret: &str) -> String {
+pub(crate) fn basic(client: &str, secret: &str) -> String {
     use base64::Engine as _;
     let encode =
         |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

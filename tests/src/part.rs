@@ -7,6 +7,8 @@ use std::io::Write as _;
 pub enum Part {
     /// Node.js, which runs the authorization server and drives the browser.
     Node,
+    /// Python, with the packages of the second authorization server.
+    Python,
     /// Chromium.
     Browser,
     /// A Secret Service: D-Bus and GNOME's keyring.
@@ -27,6 +29,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
+            Self::Python => "python",
             Self::Browser => "browser",
             Self::Keyring => "keyring",
             Self::Postgres => "postgres",

@@ -6,6 +6,7 @@ mod component;
 mod optimizer;
 mod packages;
 mod precompiled;
+mod python;
 mod run;
 mod setup;
 mod suite;
@@ -36,7 +37,7 @@ Commands:
   bench [--json]            build, then run the benchmarks
 
 Options:
-  -v, --verbose             show the output of cargo, npm and apt-get as it comes
+  -v, --verbose             show the output of cargo, npm, pip and apt-get as it comes
   -h, --help                this text
 ";
 

@@ -1,4 +1,5 @@
-//! What the tests need besides Rust: Node and its packages, and a browser.
+//! What the tests need besides Rust: Node, Python and their packages, a browser,
+//! and some of the system's servers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
+use crate::python;
 use crate::run::Ui;
 
 /// The oldest major version of Node that runs the test servers.
@@ -61,6 +63,20 @@ pub fn parts(ui: &Ui, root: &Path) -> Result<Parts> {
     };
     if let Err(why) = server {
         parts.missing.push(no_server(why));
+    }
+
+    let authlib = python::environment(
+        ui,
+        &root.join("tests/servers/authlib/requirements.txt"),
+        &root.join("target/servers/authlib"),
+        "the tests",
+    );
+    if let Err(why) = authlib {
+        parts.missing.push(Missing {
+            part: "python",
+            untested: "the flows against Authlib, the second authorization server",
+            why,
+        });
     }
 
     let driver = match node {

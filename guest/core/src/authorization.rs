@@ -555,6 +555,7 @@ mod tests {
         assert_eq!(value(&pairs, "state"), Some(pending.state.reveal()));
     }
 
+    /// Shows: RFC 7636.
     #[test]
     fn pkce_is_s256_with_a_fresh_verifier_each_time() {
         let (pairs, first) = begun(&config(), server());
@@ -682,6 +683,7 @@ mod tests {
         }
     }
 
+    /// Shows: RFC 9207.
     #[test]
     fn an_issuer_that_was_promised_must_be_there() {
         assert_eq!(
@@ -691,6 +693,7 @@ mod tests {
         assert!(answer(&pending(false), "code=c").is_ok());
     }
 
+    /// Shows: RFC 6749 section 4.1.2.1.
     #[test]
     fn an_error_is_denied_with_what_the_server_said() {
         let error = answer(

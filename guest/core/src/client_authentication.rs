@@ -146,6 +146,7 @@ mod tests {
         }
     }
 
+    /// Shows: RFC 6749 section 2.3.1.
     #[test]
     fn basic_is_the_rfc_6749_example() {
         // RFC 6749 section 2.3.1.

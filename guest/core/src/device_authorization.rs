@@ -147,6 +147,7 @@ mod tests {
         read(body.as_object().expect("an object"), Timestamp(7000))
     }
 
+    /// Shows: RFC 8628.
     #[test]
     fn the_rfc_8628_example_is_read() {
         // RFC 8628 section 3.2.

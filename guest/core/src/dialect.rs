@@ -273,9 +273,10 @@ pub(crate) fn write(
     let is_refresh = form
         .iter()
         .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
-    let url = match dialect.get(Field::REFRESH_ENDPOINT).filter(|_| is_refresh) {
+    let refresh_endpoint = dialect.get(Field::REFRESH_ENDPOINT);
+    let url = match refresh_endpoint.filter(|_| is_refresh) {
         // It was checked with the config.
-        Some(refresh_endpoint) => Endpoint::parse(refresh_endpoint).unwrap_or(url),
+        Some(refresh_endpoint) => beside(config, &url, refresh_endpoint).unwrap_or(url),
         None => url,
     };
     if is_refresh && dialect.has(Field::REFRESH_SENDS_SCOPE) {
@@ -329,6 +330,25 @@ pub(crate) fn write(
     request
 }
 
+/// An endpoint that is declared beside the token endpoint. Where the config names
+/// another server than the provider's, it is there too, by the same path: what one
+/// server issued is shown to no other.
+fn beside(
+    config: &Config,
+    token_endpoint: &Endpoint,
+    declared: &str,
+) -> Result<Endpoint, &'static str> {
+    let endpoint = Endpoint::parse(declared)?;
+    let is_by_hand = config.issuer.is_some() || config.endpoints.token.is_some();
+    let declared = config.dialect.get(Field::TOKEN_ENDPOINT);
+    let declared = declared.and_then(|url| Endpoint::parse(url).ok());
+    let is_elsewhere = declared.is_none_or(|url| url != url.on_server_of(token_endpoint));
+    if is_by_hand && is_elsewhere {
+        return Ok(endpoint.on_server_of(token_endpoint));
+    }
+    Ok(endpoint)
+}
+
 fn encode(parameters: &[(String, SecretString)]) -> SecretString {
     let mut form = form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters {
@@ -345,6 +365,7 @@ fn encode(parameters: &[(String, SecretString)]) -> SecretString {
 pub(crate) fn exchange(
     config: &Config,
     client: &Client<'_>,
+    token_endpoint: &Endpoint,
     access_token: &SecretString,
 ) -> Result<Option<Request>, &'static str> {
     let Some(url) = config.dialect.get(Field::EXCHANGE_ENDPOINT) else {
@@ -365,7 +386,7 @@ pub(crate) fn exchange(
     let accept = SecretString::new("application/json");
     Ok(Some(Request {
         method: Method::Get,
-        url: Endpoint::parse(url)?.with_query(encode(&parameters).reveal()),
+        url: beside(config, token_endpoint, url)?.with_query(encode(&parameters).reveal()),
         headers: vec![("accept".to_owned(), accept)],
         body: SecretString::default(),
         secrets: vec![

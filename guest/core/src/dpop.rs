@@ -85,6 +85,7 @@ mod tests {
         serde_json::from_str(include_str!("../../../tests/vectors/oauth.json")).expect("JSON")
     }
 
+    /// Shows: RFC 9449.
     #[test]
     fn a_proof_claims_what_the_proofs_of_rfc_9449_claim() {
         for (place, method, url) in [

@@ -99,6 +99,16 @@ impl Endpoint {
         }
     }
 
+    /// The same path and query on that other server.
+    #[must_use]
+    pub fn on_server_of(&self, other: &Self) -> Self {
+        Self {
+            path: self.path.clone(),
+            query: self.query.clone(),
+            ..other.clone()
+        }
+    }
+
     /// The same URL with more in its query.
     #[must_use]
     pub fn with_query(&self, more: &str) -> Self {
@@ -320,6 +330,7 @@ mod tests {
         );
     }
 
+    /// Shows: RFC 8252.
     #[test]
     fn a_redirect_uri_may_have_the_applications_own_scheme() {
         assert_eq!(redirect_uri_problem("com.example.app:/cb"), None);

@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(checked(&json!({"alg": "RS256"}), &good()), Ok(()));
     }
 
+    /// Shows: OpenID Connect Core section 3.1.3.7.
     #[test]
     fn each_wrong_claim_is_refused() {
         for (name, value) in [

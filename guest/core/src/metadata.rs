@@ -256,6 +256,7 @@ mod tests {
         }
     }
 
+    /// Shows: RFC 8414.
     #[test]
     fn the_well_known_path_is_put_before_an_issuers_path_by_rfc_8414() {
         assert_eq!(
@@ -332,6 +333,7 @@ mod tests {
         );
     }
 
+    /// Shows: RFC 8705.
     #[test]
     fn a_client_with_a_certificate_goes_to_the_endpoints_for_such() {
         // RFC 8705 section 5.

@@ -30,6 +30,7 @@ pub fn hex_challenge(verifier: &SecretString) -> String {
 mod tests {
     use super::*;
 
+    /// Shows: RFC 7636.
     #[test]
     fn the_challenge_is_that_of_rfc_7636_appendix_b() {
         let verifier = SecretString::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");

@@ -79,6 +79,7 @@ mod tests {
         Endpoint::parse(url).expect("a URL")
     }
 
+    /// Shows: RFC 9728.
     #[test]
     fn the_well_known_path_is_put_before_the_path_of_the_resource() {
         let urls = |url| {

@@ -183,6 +183,7 @@ mod tests {
         }
     }
 
+    /// Shows: RFC 6749 section 4.1.
     #[test]
     fn a_code_is_exchanged_with_its_redirect_uri_and_verifier() {
         let (code, verifier) = (SecretString::new("c o"), SecretString::new("v"));
@@ -197,6 +198,7 @@ mod tests {
         );
     }
 
+    /// Shows: RFC 6749 section 6.
     #[test]
     fn a_refresh_asks_for_no_scope_but_names_the_resource() {
         let refresh = SecretString::new("r");
@@ -206,6 +208,7 @@ mod tests {
         );
     }
 
+    /// Shows: RFC 8707.
     #[test]
     fn a_grant_without_user_asks_for_scope_resource_and_audience() {
         assert_eq!(

@@ -20,6 +20,9 @@ fn native(provider: &OidcProvider) -> Cli {
     cli
 }
 
+/// Shows: RFC 6749 section 4.1.
+/// Shows: RFC 6749 section 6.
+/// Shows: RFC 8252.
 #[test]
 fn a_user_authorizes_in_the_browser_and_the_token_stays_fresh_from_then_on() {
     let lifetimes = Lifetimes {
@@ -118,6 +121,7 @@ fn the_page_that_the_user_is_left_with_loads_nothing_and_leaks_nothing() {
     assert_eq!(header("set-cookie"), "");
 }
 
+/// Shows: RFC 6749 section 4.1.2.1.
 #[test]
 fn a_user_who_denies_is_told_so_and_so_is_the_caller() {
     let Some(provider) = OidcProvider::start(Lifetimes::default()) else {
@@ -142,6 +146,7 @@ fn a_user_who_denies_is_told_so_and_so_is_the_caller() {
     cli.run(&["token", "app"]).expect_code(4);
 }
 
+/// Shows: RFC 6749 section 4.1.
 #[test]
 fn one_process_begins_another_completes_and_a_third_has_the_token() {
     let Some(provider) = OidcProvider::start(Lifetimes::default()) else {
@@ -238,6 +243,7 @@ fn a_code_that_has_expired_is_refused_by_the_server_and_told() {
     assert_eq!(provider.requests_to("/token").len(), 1);
 }
 
+/// Shows: RFC 7009.
 #[test]
 fn revoking_tells_the_server_and_forgets_the_token() {
     let Some(provider) = OidcProvider::start(Lifetimes::default()) else {
@@ -301,6 +307,7 @@ fn history_tells_what_happened_and_why() {
     assert_eq!(status["last_renewal"]["reason"], "requested", "{status}");
 }
 
+/// Shows: RFC 6750.
 #[test]
 fn a_request_carries_the_token() {
     let Some(provider) = OidcProvider::start(Lifetimes::default()) else {
@@ -319,6 +326,7 @@ fn a_request_carries_the_token() {
     assert_eq!(seen[0].headers["authorization"], expected);
 }
 
+/// Shows: RFC 6750.
 #[test]
 fn a_request_that_is_refused_as_invalid_token_is_sent_once_more_with_a_new_one() {
     let Some(provider) = OidcProvider::start(Lifetimes::default()) else {

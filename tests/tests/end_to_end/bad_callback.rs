@@ -37,12 +37,14 @@ fn pasted(redirect: impl FnOnce(&Begun) -> String) -> Value {
     error
 }
 
+/// Shows: RFC 6749 section 10.12.
 #[test]
 fn a_wrong_state_is_refused() {
     let error = pasted(|begun| begun.redirect(&[("code", CODE), ("state", "wrong")]));
     assert!(text(&error, "message").contains("state"), "{error}");
 }
 
+/// Shows: RFC 6749 section 10.12.
 #[test]
 fn a_missing_state_is_refused() {
     pasted(|begun| begun.redirect(&[("code", CODE)]));
@@ -239,11 +241,13 @@ fn issuer_refused(issuer: Option<&str>) {
         .expect_code(0);
 }
 
+/// Shows: RFC 9207.
 #[test]
 fn a_foreign_issuer_is_refused() {
     issuer_refused(Some("https://other.example"));
 }
 
+/// Shows: RFC 9207.
 #[test]
 fn a_missing_issuer_is_refused_where_the_server_says_that_it_names_it() {
     issuer_refused(None);
@@ -402,6 +406,7 @@ fn a_listener_outlives_another_method() {
     waiting.completes();
 }
 
+/// Shows: RFC 8252.
 #[test]
 fn a_listener_refuses_another_host() {
     let waiting = Waiting::start();

@@ -143,6 +143,7 @@ fn discovery(answer: impl FnOnce(&ScriptedServer) -> Answer, code: i32) -> (Valu
     (error, server)
 }
 
+/// Shows: RFC 8414.
 #[test]
 fn metadata_that_names_another_issuer_is_refused() {
     let (error, _) = discovery(

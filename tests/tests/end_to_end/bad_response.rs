@@ -48,6 +48,7 @@ fn half_a_json_is_no_token_response() {
     assert_eq!(text(&error, "kind"), "protocol_violation");
 }
 
+/// Shows: RFC 6749 section 5.1.
 #[test]
 fn json_without_a_token_is_no_token_response() {
     let error = renewal_answered(Answer::json(200, &json!({"token_type": "Bearer"})), 5);
@@ -64,6 +65,7 @@ fn an_error_with_status_200_is_an_error() {
     assert_eq!(error["http_status"], 200);
 }
 
+/// Shows: RFC 6749 section 5.2.
 #[test]
 fn a_client_that_the_server_does_not_accept_is_told_the_servers_words() {
     let body = json!({"error": "invalid_client", "error_description": "the secret has expired"});
@@ -117,6 +119,7 @@ fn a_response_that_stalls_is_unavailable() {
     assert_eq!(text(&error, "kind"), "unavailable");
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn a_redirect_is_not_followed() {
     let elsewhere = ScriptedServer::start();
@@ -190,6 +193,7 @@ fn a_refused_refresh_token_calls_for_the_user_and_is_kept() {
     assert_eq!(text(&cli.token("shop"), "access_token"), access_token(2));
 }
 
+/// Shows: RFC 6749 section 6.
 #[test]
 fn a_response_without_a_refresh_token_keeps_the_old_one() {
     let (cli, server) = authorized_shop(|config| config, 3600);

@@ -31,6 +31,9 @@ fn client_credentials(config: Value) -> Option<RecordedRequest> {
     Some(request)
 }
 
+/// Shows: RFC 6749 section 2.3.1.
+/// Shows: RFC 6749 section 4.4.
+/// Shows: OpenID Connect Discovery.
 #[test]
 fn a_client_authenticates_by_basic_unless_told_otherwise() {
     let config = json!({
@@ -44,6 +47,7 @@ fn a_client_authenticates_by_basic_unless_told_otherwise() {
     assert_eq!(request.parameter("client_secret"), "");
 }
 
+/// Shows: RFC 6749 section 2.3.1.
 #[test]
 fn a_client_authenticates_in_the_body_where_told_so() {
     let config = json!({
@@ -62,6 +66,7 @@ fn a_client_authenticates_in_the_body_where_told_so() {
     );
 }
 
+/// Shows: RFC 6749 section 2.3.1.
 #[test]
 fn odd_characters_in_identifier_and_secret_survive_basic() {
     let config = json!({
@@ -74,6 +79,7 @@ fn odd_characters_in_identifier_and_secret_survive_basic() {
     assert!(request.headers["authorization"].starts_with("Basic "));
 }
 
+/// Shows: RFC 6749 section 4.4.
 #[test]
 fn a_token_by_client_credentials_is_obtained_anew_when_it_has_expired() {
     let server = ScriptedServer::start();
@@ -97,6 +103,7 @@ fn a_token_by_client_credentials_is_obtained_anew_when_it_has_expired() {
     }
 }
 
+/// Shows: RFC 6749 section 4.3.
 #[test]
 fn the_password_grant_sends_what_its_section_says() {
     let server = ScriptedServer::start();

@@ -1,5 +1,5 @@
 //! From the command line through the component to an authorization server and
-//! back: the real one, and one that answers as the test dictates.
+//! back: the real ones, and one that answers as the test dictates.
 
 mod authorization;
 mod bad_callback;
@@ -9,6 +9,8 @@ mod concurrency;
 mod keys;
 mod machine;
 mod protocol;
+mod quirks;
+mod second_server;
 mod secrecy;
 mod stores;
 mod support;

@@ -10,17 +10,10 @@ use tokenwell_tests::{
     query_parameter,
 };
 
-use crate::support::{REDIRECT_URI, text, with};
+use crate::support::{REDIRECT_URI, key_file, text, with};
 
 fn provider() -> Option<OidcProvider> {
     OidcProvider::start(Lifetimes::default())
-}
-
-/// A private key in a file beside the configs, and a reference to it.
-fn key_file(cli: &Cli, name: &str, content: &str) -> Value {
-    fs::create_dir_all(cli.directory()).expect("a directory");
-    fs::write(cli.directory().join(name), content).expect("a key can be written");
-    json!({ "ref": format!("file:{name}") })
 }
 
 /// Takes a connection through the authorization.
@@ -49,6 +42,7 @@ fn device_config(provider: &OidcProvider) -> Value {
     })
 }
 
+/// Shows: RFC 8628.
 #[test]
 fn a_device_is_authorized_by_the_code_that_it_shows() {
     let Some(provider) = provider() else { return };
@@ -66,6 +60,7 @@ fn a_device_is_authorized_by_the_code_that_it_shows() {
     cli.run(&["refresh", "tv"]).expect_code(0);
 }
 
+/// Shows: RFC 8628.
 #[test]
 fn a_device_that_the_user_refuses_is_denied() {
     let Some(provider) = provider() else { return };
@@ -78,6 +73,7 @@ fn a_device_that_the_user_refuses_is_denied() {
     assert_eq!(error["code"], "access_denied");
 }
 
+/// Shows: RFC 8628.
 #[test]
 fn a_device_code_that_expires_ends_the_wait() {
     let lifetimes = Lifetimes {
@@ -96,6 +92,7 @@ fn a_device_code_that_expires_ends_the_wait() {
 
 // ---- client authentication (RFC 7523, RFC 8705) -----------------------------
 
+/// Shows: RFC 7521, RFC 7523 section 2.2.
 #[test]
 fn a_client_signs_its_assertion_by_every_algorithm() {
     let Some(provider) = provider() else { return };
@@ -133,6 +130,7 @@ fn a_client_signs_its_assertion_by_every_algorithm() {
     }
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.2.
 #[test]
 fn a_client_keys_its_assertion_with_the_secret() {
     let Some(provider) = provider() else { return };
@@ -152,6 +150,7 @@ fn a_client_keys_its_assertion_with_the_secret() {
     assert!(!format!("{requests:?}").contains(secret));
 }
 
+/// Shows: RFC 8705.
 #[test]
 fn a_client_shows_its_certificate() {
     if Part::Node.is_lacking() {
@@ -220,6 +219,8 @@ fn a_client_shows_its_certificate() {
 
 // ---- the authorization request (RFC 9126, RFC 9101, RFC 8707) ---------------
 
+/// Shows: RFC 7636.
+/// Shows: RFC 9126.
 #[test]
 fn an_authorization_request_is_pushed() {
     let Some(provider) = provider() else { return };
@@ -240,6 +241,7 @@ fn an_authorization_request_is_pushed() {
     assert!(provider.is_active(text(&cli.token("web"), "access_token")));
 }
 
+/// Shows: RFC 9101.
 #[test]
 fn an_authorization_request_is_signed() {
     let Some(provider) = provider() else { return };
@@ -262,6 +264,7 @@ fn an_authorization_request_is_signed() {
     assert!(provider.is_active(text(&cli.token("web"), "access_token")));
 }
 
+/// Shows: RFC 8707.
 #[test]
 fn a_token_is_for_the_resource_that_is_named() {
     let Some(provider) = provider() else { return };
@@ -292,6 +295,7 @@ fn a_token_is_for_the_resource_that_is_named() {
 
 // ---- proofs (RFC 9449) -----------------------------------------------------
 
+/// Shows: RFC 9449.
 #[test]
 fn a_token_is_bound_to_a_key_and_used_with_proofs_and_nonces() {
     for demands_nonces in [false, true] {
@@ -331,6 +335,8 @@ fn a_token_is_bound_to_a_key_and_used_with_proofs_and_nonces() {
 
 // ---- introspection and userinfo (RFC 7662, OpenID Connect Core 5.3) ---------
 
+/// Shows: RFC 7662.
+/// Shows: OpenID Connect Core section 5.3.
 #[test]
 fn the_server_tells_what_it_knows_of_token_and_user() {
     let Some(provider) = provider() else { return };
@@ -346,6 +352,8 @@ fn the_server_tells_what_it_knows_of_token_and_user() {
 
 // ---- registration and resources (RFC 7591, RFC 9728) ------------------------
 
+/// Shows: RFC 7591.
+/// Shows: RFC 9728.
 #[test]
 fn a_client_is_registered_where_the_resource_says() {
     let Some(provider) = provider() else { return };

@@ -141,3 +141,10 @@ pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
         .as_str()
         .unwrap_or_else(|| panic!("there is no text {name} in {value}"))
 }
+
+/// A private key in a file beside the configs, and a reference to it.
+pub fn key_file(cli: &Cli, name: &str, content: &str) -> Value {
+    std::fs::create_dir_all(cli.directory()).expect("a directory");
+    std::fs::write(cli.directory().join(name), content).expect("a key can be written");
+    json!({ "ref": format!("file:{name}") })
+}

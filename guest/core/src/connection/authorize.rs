@@ -291,7 +291,7 @@ impl<P: Platform> Connection<P> {
             return Ok(None);
         }
         let client = self.client(server).await?;
-        let exchange = dialect::exchange(&self.config, &client, first);
+        let exchange = dialect::exchange(&self.config, &client, &server.token_endpoint()?, first);
         let exchange = exchange.map_err(|what| Error::Unsupported(what.to_owned()))?;
         let Some(request) = exchange else {
             return Ok(None);

@@ -345,6 +345,7 @@ fn the_client_has_the_name_that_the_provider_gives_it() {
     );
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn a_request_goes_by_get_and_ends_with_a_fragment_where_that_is_declared() {
     // Known deviation 22.
@@ -478,6 +479,7 @@ fn a_grant_has_the_name_that_the_provider_gives_it() {
     }
 }
 
+/// Shows: guest/providers/README.md, requests.
 #[test]
 fn a_token_request_is_json_where_that_is_declared() {
     // Known deviation 36.
@@ -636,6 +638,34 @@ fn tokens_are_refreshed_at_the_url_that_is_for_it() {
     assert_eq!(flow.url(0), "https://api.figma.com/v1/oauth/token");
     flow.refresh(r#"{"access_token":"b","token_type":"bearer","expires_in":3600}"#);
     assert_eq!(flow.url(0), "https://api.figma.com/v1/oauth/refresh");
+}
+
+/// Shows: guest/providers/README.md, requests.
+#[test]
+fn what_another_server_issued_is_refreshed_and_exchanged_there() {
+    let further = r#", "token_endpoint": "https://figma.example/v1/oauth/token""#;
+    let flow = Flow::open("figma", further);
+    flow.authorize("", &[GOOD]);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/token");
+    flow.refresh(GOOD);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/refresh");
+
+    let further = r#", "token_endpoint": "https://threads.example/oauth/access_token""#;
+    let flow = Flow::open("threads", further);
+    let long = r#"{"access_token":"long","token_type":"bearer","expires_in":5184000}"#;
+    flow.authorize("", &[r#"{"access_token":"short"}"#, long]);
+    let exchange = "https://threads.example/access_token?";
+    assert!(flow.url(0).starts_with(exchange), "{}", flow.url(0));
+
+    let flow = Flow::open("figma", r#", "issuer": "https://figma.example""#);
+    let document = r#"{"issuer": "https://figma.example",
+        "authorization_endpoint": "https://figma.example/a", "token_endpoint": "https://figma.example/t"}"#;
+    let at = "https://figma.example/.well-known/openid-configuration";
+    let published = (at.to_owned(), document.to_owned());
+    flow.world.documents.borrow_mut().extend([published]);
+    flow.authorize("", &[GOOD]);
+    flow.refresh(GOOD);
+    assert_eq!(flow.url(0), "https://figma.example/v1/oauth/refresh");
 }
 
 #[test]
@@ -889,6 +919,90 @@ fn a_proof_is_for_the_endpoint_at_which_tokens_are_refreshed() {
     assert_eq!(proof.text("htu"), Some(flow.url(0).as_str()));
 }
 
+/// Shows: guest/providers/README.md, responses.
+#[test]
+fn what_is_made_of_a_response_is_told() {
+    for (provider, further, first, then, sentence) in [
+        (
+            "ebay",
+            r#", "parameters": {"ru_name": "Acme-App-PRD-1"}"#,
+            r#"{"access_token":"a","expires_in":7200,"token_type":"User Access Token"}"#,
+            None,
+            "The token is of the type Bearer, whatever the response calls it.",
+        ),
+        (
+            "github",
+            "",
+            r#"{"access_token":"a","scope":"repo,gist","token_type":"bearer"}"#,
+            None,
+            "The scopes granted are separated by commas.",
+        ),
+        (
+            "jobber",
+            "",
+            r#"{"access_token":"a","token_type":"bearer"}"#,
+            None,
+            "No expiry is told; 60 minutes are assumed.",
+        ),
+        (
+            "workday",
+            r#", "parameters": {"host": "wd2.example", "tenant": "acme"}"#,
+            GOOD,
+            Some(r#"{"access_token":"b","token_type":"Bearer","refresh_token":"other"}"#),
+            "The refresh token stays the same for as long as the authorization lasts.",
+        ),
+        (
+            "coros",
+            "",
+            GOOD,
+            Some(r#"{"result":"0000","message":"OK"}"#),
+            "A refresh prolongs the access token and brings no new one.",
+        ),
+    ] {
+        let flow = Flow::open(provider, further);
+        flow.authorize("", &[first]);
+        if let Some(then) = then {
+            let told = flow.quirks();
+            assert!(
+                !told.iter().any(|quirk| quirk == sentence),
+                "{provider}: {told:?}"
+            );
+            flow.refresh(then);
+        }
+        let told = flow.quirks();
+        assert!(
+            told.iter().any(|quirk| quirk == sentence),
+            "{provider}: {told:?}"
+        );
+    }
+    let flow = Flow::open("threads", "");
+    let long = r#"{"access_token":"l","token_type":"bearer","expires_in":5184000}"#;
+    flow.authorize("", &[r#"{"access_token":"s"}"#, long]);
+    let sentence =
+        "There is no refresh token: the access token itself is refreshed, while it is valid.";
+    assert!(
+        flow.quirks().contains(&sentence.to_owned()),
+        "{:?}",
+        flow.quirks()
+    );
+}
+
+#[test]
+fn nothing_is_told_of_a_response_that_is_by_the_standard() {
+    let flow = Flow::open("github", "");
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","scope":"repo gist","token_type":"bearer"}"#],
+    );
+    let flow_of_ebay = Flow::open("ebay", r#", "parameters": {"ru_name": "Acme-App-PRD-1"}"#);
+    flow_of_ebay.authorize("", &[GOOD]);
+    for told in [flow.quirks(), flow_of_ebay.quirks()] {
+        let of_responses = ["separated by commas", "whatever the response"];
+        let is_told = |words: &&str| told.iter().any(|quirk| quirk.contains(words));
+        assert!(!of_responses.iter().any(is_told), "{told:?}");
+    }
+}
+
 #[test]
 fn the_quirks_that_were_applied_are_told_each_time_and_kept_once() {
     let flow = Flow::open("slack-user", "");
@@ -900,7 +1014,7 @@ fn the_quirks_that_were_applied_are_told_each_time_and_kept_once() {
     flow.refresh(answer);
     // What the answer has again is the latest now.
     let mut expected = after_first;
-    expected.rotate_left(3);
+    expected.rotate_left(4);
     assert_eq!(flow.quirks(), expected);
     let kinds = flow.world.kinds().split_off(told);
     assert!(kinds.contains(&"quirk-applied"));

@@ -20,6 +20,7 @@ use crate::http;
 use crate::id_token::Expected;
 use crate::metadata::Server;
 use crate::platform::{Lease, Platform};
+use crate::provider;
 use crate::record::{Credential, Failure, FailureCause, Intent, Record, RenewalReason};
 use crate::renewal::{self, Demand, Standing, assess};
 use crate::secret::{SecretString, printable};
@@ -536,9 +537,13 @@ impl<P: Platform> Connection<P> {
             new.quirks.push(unbound().message);
         }
         // RFC 6749 section 6: without a new refresh token the old one stays.
-        let is_kept = new.credential.refresh_token.is_none()
-            || spent.is_some() && self.config.dialect.has(Field::KEEPS_REFRESH_TOKEN);
+        let is_none = new.credential.refresh_token.is_none();
+        let is_kept = is_none || spent.is_some() && dialect.has(Field::KEEPS_REFRESH_TOKEN);
         if is_kept {
+            if !is_none && new.credential.refresh_token != spent {
+                let quirk = provider::sentence(Field::KEEPS_REFRESH_TOKEN, "");
+                new.quirks.extend(quirk);
+            }
             new.credential.refresh_token = spent;
         }
         if let Some(earlier) = earlier {
@@ -568,6 +573,15 @@ impl<P: Platform> Connection<P> {
             .default_lifetime_seconds
             .map(|seconds| u64::from(seconds) * 1000);
         let lifetime = response.lifetime_millis.or(assumed);
+        let mut quirks = response.quirks;
+        let field = Field::DEFAULT_LIFETIME_SECONDS;
+        let dialect = &self.config.dialect;
+        if response.lifetime_millis.is_none()
+            && let Some(declared) = dialect.get(field)
+            && dialect.number(field) == policy.default_lifetime_seconds
+        {
+            quirks.extend(provider::sentence(field, declared));
+        }
         let scope = response.scope.unwrap_or_else(|| asked.to_vec());
         let not_granted = asked.iter().filter(|name| !scope.contains(name));
         let not_granted = not_granted.cloned().collect::<Vec<_>>().join(" ");
@@ -597,7 +611,7 @@ impl<P: Platform> Connection<P> {
             credential,
             not_granted,
             id_token: response.id_token,
-            quirks: response.quirks,
+            quirks,
         }
     }
 

@@ -119,6 +119,7 @@ mod obtaining {
         assert_eq!(world.token_requests(), 0);
     }
 
+    /// Shows: RFC 6749 section 4.4.
     #[test]
     fn client_credentials_are_exchanged_once_and_again_after_expiry() {
         let world = World::new();
@@ -208,6 +209,7 @@ mod obtaining {
         assert!(json.reveal().contains(r#""access_token":"access-1""#));
     }
 
+    /// Shows: RFC 6750.
     #[test]
     fn a_bearer_token_makes_one_header() {
         let world = World::new();
@@ -262,6 +264,7 @@ mod obtaining {
 mod renewing {
     use super::*;
 
+    /// Shows: RFC 6749 section 6.
     #[test]
     fn an_expired_token_is_renewed_and_the_rotated_refresh_token_goes_on() {
         let world = World::new();
@@ -277,6 +280,7 @@ mod renewing {
         assert_eq!(world.server.borrow().reuses, 0);
     }
 
+    /// Shows: RFC 6749 section 6.
     #[test]
     fn a_response_without_a_refresh_token_keeps_the_old_one() {
         let world = World::new();
@@ -830,6 +834,8 @@ mod authorizing {
         assert_eq!(token(&world.open(CODE)), ok("access-1"));
     }
 
+    /// Shows: RFC 6749 section 4.1.
+    /// Shows: RFC 7636.
     #[test]
     fn the_code_is_sent_with_the_verifier_of_its_challenge() {
         let world = World::new();
@@ -848,6 +854,7 @@ mod authorizing {
         );
     }
 
+    /// Shows: RFC 6749 section 10.12.
     #[test]
     fn a_state_that_is_unknown_used_or_expired_is_refused() {
         let world = World::new();
@@ -965,6 +972,7 @@ mod authorizing {
         assert_eq!(token(&world.open(CODE)), ok("access-2"));
     }
 
+    /// Shows: RFC 8414.
     #[test]
     fn metadata_is_looked_for_where_oauth_servers_keep_it_too() {
         let world = World::new();
@@ -978,6 +986,7 @@ mod authorizing {
         assert_eq!(token(&world.open(config)), ok("access-1"));
     }
 
+    /// Shows: RFC 8414.
     #[test]
     fn metadata_of_another_issuer_stops_everything() {
         let world = openid_world();
@@ -1197,6 +1206,7 @@ mod managing {
         assert_eq!(kinds_in_history(&connection), ["authorized", "cleared"]);
     }
 
+    /// Shows: RFC 7009.
     #[test]
     fn revoking_tells_the_server_of_both_tokens_and_clears() {
         let world = World::new();
@@ -1223,6 +1233,7 @@ mod managing {
         assert_eq!(token(&connection), ok("access-1"));
     }
 
+    /// Shows: RFC 7009.
     #[test]
     fn a_server_that_revokes_refresh_tokens_alone_is_content() {
         let world = World::new();

@@ -178,11 +178,16 @@ fn standardised(raw: &Object, dialect: &Dialect, quirks: &mut Vec<String>) -> Ob
         }
     }
     if let Some(token_type) = dialect.get(Field::TOKEN_TYPE) {
-        fields.insert("token_type".to_owned(), Value::from(token_type));
+        let told = fields.insert("token_type".to_owned(), Value::from(token_type));
+        let told = told.as_ref().and_then(Value::as_str);
+        if !told.is_some_and(|told| told.eq_ignore_ascii_case(token_type)) {
+            tell(Field::TOKEN_TYPE, token_type);
+        }
     }
     if dialect.has(Field::REFRESH_WITH_ACCESS_TOKEN)
         && let Some(access_token) = fields.get("access_token").cloned()
     {
+        tell(Field::REFRESH_WITH_ACCESS_TOKEN, "");
         fields.insert("refresh_token".to_owned(), access_token);
     }
     fields
@@ -372,7 +377,11 @@ impl Reading<'_> {
         let secret = |text: Option<&str>| text.map(SecretString::new);
         let access_token = match secret(self.text("access_token")) {
             Some(access_token) => access_token,
-            None if self.dialect.has(Field::REFRESH_EXTENDS_TOKEN) => SecretString::default(),
+            None if self.dialect.has(Field::REFRESH_EXTENDS_TOKEN) => {
+                let quirk = provider::sentence(Field::REFRESH_EXTENDS_TOKEN, "");
+                self.quirks.extend(quirk);
+                SecretString::default()
+            }
             None => return Err(Failure::Violation(no_token())),
         };
         let token_type = match self.text("token_type") {
@@ -401,12 +410,14 @@ impl Reading<'_> {
     }
 
     fn scope(&mut self) -> Option<Vec<String>> {
-        let separator = self
-            .dialect
-            .get(Field::RESPONSE_SCOPE_SEPARATOR)
-            .or_else(|| self.dialect.get(Field::SCOPE_SEPARATOR));
+        let declared = self.dialect.get(Field::RESPONSE_SCOPE_SEPARATOR);
+        let separator = declared.or_else(|| self.dialect.get(Field::SCOPE_SEPARATOR));
         match self.fields.get("scope")? {
             Value::String(scope) => {
+                if let Some(separator) = declared.filter(|separator| scope.contains(separator)) {
+                    let quirk = provider::sentence(Field::RESPONSE_SCOPE_SEPARATOR, separator);
+                    self.quirks.extend(quirk);
+                }
                 let is_between = |character: char| {
                     character.is_ascii_whitespace()
                         || separator.is_some_and(|separator| separator.starts_with(character))

@@ -99,6 +99,7 @@ fn a_response_without_a_lifetime_has_none_and_keeps_what_callers_need() {
     assert!(token.raw.reveal().contains("instance_url"));
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn success_is_where_the_marker_says_so() {
     // Known deviation 5.
@@ -130,6 +131,7 @@ fn a_token_is_found_inside_the_response() {
     );
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn a_response_in_a_wrapper_is_taken_out_of_it() {
     // Known deviation 20.
@@ -172,6 +174,7 @@ fn scopes_in_an_array_and_errors_without_a_name_are_read() {
     assert_eq!(refused("twitch", 400, error).0, "invalid_grant");
 }
 
+/// Shows: guest/providers/README.md, responses.
 #[test]
 fn numbered_errors_get_their_registered_names() {
     // Known deviation 22.

@@ -22,6 +22,7 @@ fn ok(body: &str) -> TokenResponse {
     read(&response(200, &[], body)).expect("a token")
 }
 
+/// Shows: RFC 6749 section 5.1.
 #[test]
 fn the_rfc_6749_example_is_read() {
     // RFC 6749 section 5.1.
@@ -102,6 +103,7 @@ fn an_empty_refresh_token_is_none() {
     }
 }
 
+/// Shows: RFC 6749 section 5.2.
 #[test]
 fn an_error_is_a_refusal_whatever_its_status_below_500() {
     for status in [200, 400, 401, 403] {

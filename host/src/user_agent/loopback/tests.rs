@@ -108,6 +108,7 @@ async fn no_arrival(listener: &mut LoopbackListener) {
     assert!(listener.next(Duration::ZERO).await.unwrap().is_none());
 }
 
+/// Shows: RFC 8252.
 #[tokio::test]
 async fn the_default_is_the_ipv4_loopback_address_and_a_free_port() {
     let (listener, port) = listener().await;
@@ -189,6 +190,7 @@ async fn a_uri_that_is_not_of_the_loopback_interface_cannot_be_listened_on() {
     }
 }
 
+/// Shows: OAuth 2.0 Form Post Response Mode.
 #[tokio::test]
 async fn a_post_of_a_form_arrives_as_its_body() {
     let (mut listener, port) = listener().await;

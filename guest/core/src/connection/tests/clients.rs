@@ -21,6 +21,7 @@ fn client(method: ClientAuthentication, further: &str) -> (Rc<World>, Crm) {
     (world, connection)
 }
 
+/// Shows: RFC 6749 section 2.3.1.
 #[test]
 fn a_secret_authenticates_in_each_of_its_three_ways() {
     for method in [
@@ -48,6 +49,7 @@ fn a_wrong_secret_is_refused_in_each_way() {
     }
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.2.
 #[test]
 fn a_private_key_signs_with_rsa_a_nist_curve_and_ed25519() {
     for (key, algorithm) in [
@@ -86,6 +88,7 @@ fn the_algorithm_is_one_that_the_server_accepts() {
     assert_eq!(assertion.algorithm(), "PS256");
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.2.
 #[test]
 fn every_request_has_an_assertion_of_its_own() {
     // The server takes no `jti` twice.
@@ -131,6 +134,7 @@ fn an_assertion_is_dated_by_the_servers_clock() {
     assert_eq!(assertion.claims["iat"], 1_000_000_000 + 3600 + 10);
 }
 
+/// Shows: RFC 8705.
 #[test]
 fn a_certificate_authenticates_at_the_endpoints_for_such_with_the_identifier_alone() {
     for method in [

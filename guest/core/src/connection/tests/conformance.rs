@@ -55,6 +55,7 @@ fn oidcc_client_test() {
     assert_eq!(token(&connection), ok("access-2"));
 }
 
+/// Shows: RFC 9449.
 #[test]
 fn happy_path() {
     let world = World::with_metadata();
@@ -66,6 +67,7 @@ fn happy_path() {
     run(connection.userinfo()).expect("claims");
 }
 
+/// Shows: RFC 9449.
 #[test]
 fn happy_path_no_dpop_nonce() {
     let world = World::with_metadata();
@@ -83,6 +85,7 @@ fn client_secret_basic() {
     world.authorize(&world.open(OPENID)).expect("authorized");
 }
 
+/// Shows: OpenID Connect Discovery.
 #[test]
 fn discovery_issuer_mismatch() {
     let world = World::with_metadata();
@@ -98,11 +101,13 @@ fn ensure_authorization_response_with_invalid_missing_state_fails() {
     refused(with_redirect(|query| query.replace("state=", "stat=")));
 }
 
+/// Shows: RFC 6749 section 10.12.
 #[test]
 fn ensure_authorization_response_with_invalid_state_fails() {
     refused(with_redirect(|query| query.replace("state=", "state=x")));
 }
 
+/// Shows: RFC 9207.
 #[test]
 fn invalid_authorization_response_iss() {
     refused(with_redirect(|query| {
@@ -110,6 +115,7 @@ fn invalid_authorization_response_iss() {
     }));
 }
 
+/// Shows: RFC 9207.
 #[test]
 fn remove_authorization_response_iss() {
     refused(with_redirect(|query| query.replace("&iss=", "&is=")));
@@ -136,6 +142,7 @@ fn invalid_missing_iss() {
     refused(with_claim("iss", Value::Null));
 }
 
+/// Shows: OpenID Connect Core section 3.1.3.7.
 #[test]
 fn invalid_aud() {
     refused(with_claim("aud", json!("id2")));
@@ -186,6 +193,7 @@ fn missing_sub() {
     refused(with_claim("sub", Value::Null));
 }
 
+/// Shows: OpenID Connect Core section 3.1.3.7.
 #[test]
 fn invalid_nonce() {
     refused(with_claim("nonce", json!("other")));
@@ -271,6 +279,7 @@ fn forged(algorithm: &'static str, key: &'static str) -> Result<()> {
     .2
 }
 
+/// Shows: OpenID Connect Core section 3.1.3.7.
 #[test]
 fn invalid_signature() {
     refused(forged("PS256", "server-rsa"));
@@ -374,6 +383,7 @@ fn rs_dpop_auth_scheme_case_insensitivity() {
 
 // ---- userinfo --------------------------------------------------------------
 
+/// Shows: OpenID Connect Core section 5.3.
 #[test]
 fn userinfo_bearer_header() {
     let (world, connection, authorized) = authorized_by(IdToken::default());
@@ -392,6 +402,7 @@ fn scope_userinfo_claims() {
     assert!(claims.reveal().contains(r#""email":"user@as.example""#));
 }
 
+/// Shows: OpenID Connect Core section 5.3.
 #[test]
 fn userinfo_invalid_sub() {
     let (world, connection, authorized) = authorized_by(IdToken::default());

@@ -23,6 +23,7 @@ fn poll(connection: &Crm) -> Result<DevicePoll> {
     run(connection.poll_device_authorization())
 }
 
+/// Shows: RFC 8628.
 #[test]
 fn what_one_process_begins_another_polls_until_the_user_has_allowed_it() {
     let (world, _) = begun_with(DEVICE);
@@ -81,6 +82,7 @@ fn of_many_that_poll_together_one_does() {
     assert_eq!(world.token_requests(), 1);
 }
 
+/// Shows: RFC 8628 section 3.5.
 #[test]
 fn slow_down_adds_five_seconds_for_everybody() {
     let (world, connection) = begun_with(DEVICE);

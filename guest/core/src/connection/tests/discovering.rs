@@ -17,6 +17,7 @@ fn publish(world: &World, place: &str, document: &str) {
     documents.insert(place.to_owned(), document.to_owned());
 }
 
+/// Shows: RFC 9728.
 #[test]
 fn the_challenge_of_a_resource_leads_to_its_server() {
     // RFC 9728 section 5.
@@ -66,6 +67,7 @@ fn without_a_challenge_the_well_known_places_are_looked_at() {
     }
 }
 
+/// Shows: RFC 9728.
 #[test]
 fn a_resource_that_speaks_for_another_is_not_believed() {
     let world = World::new();
@@ -118,6 +120,7 @@ fn register(world: &Rc<World>, metadata: &str, token: Option<&str>) -> Result<St
     run(registered).map(|answer| answer.reveal().to_owned())
 }
 
+/// Shows: RFC 7591.
 #[test]
 fn a_client_is_registered_with_its_metadata() {
     // RFC 7591 section 3.
@@ -129,6 +132,7 @@ fn a_client_is_registered_with_its_metadata() {
     assert!(answer.contains("trusted"), "{answer}");
 }
 
+/// Shows: RFC 7591.
 #[test]
 fn a_registration_that_is_refused_says_why() {
     let world = World::with_metadata();

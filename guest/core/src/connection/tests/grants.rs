@@ -19,6 +19,7 @@ fn asserted(world: &World) -> serde_json::Value {
     serde_json::Value::Object(token.claims)
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.1.
 #[test]
 fn an_assertion_is_made_signed_and_exchanged() {
     let world = World::new();
@@ -81,6 +82,7 @@ fn the_assertion_of_a_service_account_is_as_google_wants_it() {
     assert!(claims.get("sub").is_none());
 }
 
+/// Shows: RFC 7521, RFC 7523 section 2.1.
 #[test]
 fn a_finished_assertion_is_sent_as_it_is() {
     let world = World::new();
@@ -98,6 +100,7 @@ fn another_assertion_is_another_credential() {
     assert_eq!(token(&world.open(&config)), ok("access-2"));
 }
 
+/// Shows: RFC 8693.
 #[test]
 fn a_token_is_exchanged_by_rfc_8693() {
     let world = World::new();
@@ -119,6 +122,7 @@ fn a_token_is_exchanged_by_rfc_8693() {
     assert_eq!(token(&connection), ok("access-2"));
 }
 
+/// Shows: RFC 8693.
 #[test]
 fn the_acting_party_is_told_with_its_type() {
     let world = World::new();
@@ -148,6 +152,7 @@ fn what_is_exchanged_for_no_access_token_makes_no_header() {
     assert!(matches!(headers, Err(Error::Unsupported(_))));
 }
 
+/// Shows: RFC 6749 section 4.5.
 #[test]
 fn an_extension_grant_is_run_by_its_name() {
     let world = World::new();

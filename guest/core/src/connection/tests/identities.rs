@@ -30,6 +30,7 @@ pub(super) fn refused(authorized: Result<()>) -> String {
     }
 }
 
+/// Shows: OpenID Connect Core section 3.1.3.7.
 #[test]
 fn the_signature_is_checked_with_the_key_that_the_server_publishes() {
     for (key, algorithm) in [
@@ -329,6 +330,7 @@ mod userinfo {
 mod introspection {
     use super::*;
 
+    /// Shows: RFC 7662.
     #[test]
     fn what_the_server_knows_is_given_as_json() {
         let (world, connection) = good();

@@ -79,6 +79,7 @@ fn the_resource_is_named_at_both_endpoints() {
     );
 }
 
+/// Shows: OAuth 2.0 Form Post Response Mode.
 #[test]
 fn what_came_in_a_form_post_completes_it() {
     let world = World::with_metadata();
@@ -94,6 +95,7 @@ fn what_came_in_a_form_post_completes_it() {
 mod pushing {
     use super::*;
 
+    /// Shows: RFC 9126.
     #[test]
     fn a_request_is_pushed_where_the_metadata_requires_it() {
         let world = World::with_metadata();
@@ -106,6 +108,7 @@ mod pushing {
         run(connection.complete_authorization(redirect)).expect("authorized");
     }
 
+    /// Shows: RFC 9126.
     #[test]
     fn the_url_is_that_of_rfc_9126() {
         // RFC 9126 section 2.2.
@@ -195,6 +198,7 @@ mod pushing {
 mod signing {
     use super::*;
 
+    /// Shows: RFC 9101.
     #[test]
     fn a_signed_request_is_taken_by_a_server_that_looks_into_it() {
         let world = World::with_metadata();
@@ -211,6 +215,7 @@ mod signing {
         run(connection.complete_authorization(redirect)).expect("authorized");
     }
 
+    /// Shows: RFC 9101.
     #[test]
     fn a_signed_request_may_be_pushed_and_is_alone_then() {
         let world = World::with_metadata();

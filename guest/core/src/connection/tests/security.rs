@@ -24,6 +24,7 @@ fn complete(connection: &Crm, query: &str) -> Result<()> {
     Redirect::from_form(query).and_then(|redirect| run(connection.complete_authorization(redirect)))
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn the_code_flow_is_used_and_never_the_implicit_one() {
     // RFC 9700 section 2.1.2.
@@ -38,6 +39,7 @@ fn the_code_flow_is_used_and_never_the_implicit_one() {
     assert!(crate::config::parse(r#"{"grant_type": "implicit"}"#).is_err());
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn pkce_is_on_every_request_by_s256_with_a_fresh_verifier() {
     // RFC 9700 section 2.1.1; a secret makes no difference (RFC 8252 section 8.5).
@@ -108,6 +110,7 @@ fn the_issuer_is_compared_where_it_is_named_and_wanted_where_it_is_promised() {
     complete(&connection, &query).expect("authorized");
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn the_code_goes_to_the_endpoint_of_the_issuer_that_was_asked() {
     // RFC 9700 section 4.4: metadata that changes meanwhile changes nothing.
@@ -303,6 +306,7 @@ fn everything(world: &Rc<World>) -> Crm {
     connection
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn no_token_or_secret_is_ever_in_a_url() {
     let world = World::with_metadata();
@@ -325,6 +329,7 @@ fn nothing_is_sent_but_to_the_server_that_config_and_metadata_name() {
     }
 }
 
+/// Shows: RFC 9700.
 #[test]
 fn an_endpoint_is_https_or_on_this_machine() {
     for endpoint in [
