@@ -58,8 +58,14 @@ const BUILD_STD_RUSTFLAGS: [&str; 4] = [
 ];
 
 /// What every component is compiled with: the small form of SHA-256, of which
-/// little is hashed here.
-const RUSTFLAGS: [&str; 2] = ["--cfg", "sha2_backend_soft=\"compact\""];
+/// little is hashed here; and a stack of a quarter of the usual size, which is
+/// many times what is needed, so that the addresses of the data behind it take
+/// a byte less each.
+const RUSTFLAGS: [&str; 3] = [
+    "--cfg",
+    "sha2_backend_soft=\"compact\"",
+    "-Clink-arg=-zstack-size=262144",
+];
 
 /// A world, and the component that targets it.
 struct World {
