@@ -36,7 +36,7 @@ impl Guest for Component {
     }
 
     fn format_config(config: wit::Config) -> String {
-        config::format(&translate::into_config(config))
+        config::format(translate::into_config(config))
     }
 
     fn discover_resource(url: String) -> Result<String, wit::Error> {
