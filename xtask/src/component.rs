@@ -2,6 +2,7 @@
 //! the module as a component, and writes it where the host embeds it from.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -13,8 +14,10 @@ use anyhow::{Context, Result, anyhow};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
-use wasm_encoder::{ComponentSectionId, Encode as _, RawSection, Section as _};
-use wasmparser::{Encoding, KnownCustom, Name, Parser, Payload, Validator};
+use wasm_encoder::reencode::{self, Reencode, ReencodeComponent};
+use wasmparser::{
+    CustomSectionReader, ImportSectionReader, KnownCustom, Name, Parser, Payload, Validator,
+};
 
 use crate::optimizer::Optimizer;
 use crate::run::{Ui, artifacts};
@@ -58,8 +61,14 @@ const BUILD_STD_RUSTFLAGS: [&str; 4] = [
 ];
 
 /// What every component is compiled with: the small form of SHA-256, of which
-/// little is hashed here.
-const RUSTFLAGS: [&str; 2] = ["--cfg", "sha2_backend_soft=\"compact\""];
+/// little is hashed here; and a stack of a quarter of the usual size, which is
+/// many times what is needed, so that the addresses of the data behind it take
+/// a byte less each.
+const RUSTFLAGS: [&str; 3] = [
+    "--cfg",
+    "sha2_backend_soft=\"compact\"",
+    "-Clink-arg=-zstack-size=262144",
+];
 
 /// A world, and the component that targets it.
 struct World {
@@ -239,54 +248,152 @@ fn encode(module: &[u8]) -> Result<Vec<u8>> {
     let component = wit_component::ComponentEncoder::default()
         .module(module)?
         .encode()?;
-    let component = strip(&component)?;
+    let component = slim(&component)?;
     Validator::new()
         .validate_all(&component)
         .context("the component is not valid")?;
     Ok(component)
 }
 
-/// Takes the custom sections (names, producers) out of a component and of
-/// everything inside it.
-fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
-    let mut output = Vec::new();
-    let mut outer = Vec::new();
-    for payload in Parser::new(0).parse_all(wasm) {
-        let payload = payload?;
-        match &payload {
-            Payload::Version { encoding, .. } => output.extend_from_slice(match encoding {
-                Encoding::Component => &wasm_encoder::Component::HEADER,
-                Encoding::Module => &wasm_encoder::Module::HEADER,
-            }),
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                outer.push(std::mem::take(&mut output));
-                continue;
-            }
-            Payload::End(_) => {
-                if let Some(mut parent) = outer.pop() {
-                    let id = if output.starts_with(&wasm_encoder::Component::HEADER) {
-                        ComponentSectionId::Component
-                    } else {
-                        ComponentSectionId::CoreModule
-                    };
-                    parent.push(id.into());
-                    output.encode(&mut parent);
-                    output = parent;
-                }
-                continue;
-            }
-            Payload::CustomSection(_) => continue,
-            _ => {}
-        }
-        if let Some((id, range)) = payload.as_section() {
-            let data = wasm
-                .get(indices(&range)?)
-                .context("a section ends beyond the file")?;
-            RawSection { id, data }.append_to(&mut output);
-        }
-    }
-    Ok(output)
+/// Writes a component anew, without what nobody reads: the custom sections
+/// (names, producers) of it and of everything inside it, and the long names by
+/// which the modules inside know one another's functions.
+fn slim(wasm: &[u8]) -> Result<Vec<u8>> {
+    let mut component = wasm_encoder::Component::new();
+    Slimmer::default().parse_component(&mut component, Parser::new(0), wasm)?;
+    Ok(component.finish())
 }
+
+/// Gives every core name inside a component a short one in its place, the same
+/// for the same. What the component imports and exports keeps its name.
+#[derive(Default)]
+struct Slimmer {
+    names: BTreeMap<String, String>,
+}
+
+impl Slimmer {
+    fn short(&mut self, name: &str) -> String {
+        let next = self.names.len();
+        let short = || {
+            let mut digits = String::new();
+            let mut rest = next;
+            loop {
+                digits.extend(char::from_digit((rest % 36) as u32, 36));
+                rest /= 36;
+                if rest == 0 {
+                    return digits;
+                }
+            }
+        };
+        self.names
+            .entry(name.to_owned())
+            .or_insert_with(short)
+            .clone()
+    }
+}
+
+impl Reencode for Slimmer {
+    type Error = Infallible;
+
+    fn parse_custom_section(
+        &mut self,
+        _: &mut wasm_encoder::Module,
+        _: CustomSectionReader<'_>,
+    ) -> Reencoded {
+        Ok(())
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut wasm_encoder::ImportSection,
+        section: ImportSectionReader<'_>,
+    ) -> Reencoded {
+        for import in section.into_imports() {
+            let import = import?;
+            let (module, field) = (self.short(import.module), self.short(import.name));
+            imports.import(&module, &field, self.entity_type(import.ty)?);
+        }
+        Ok(())
+    }
+
+    fn parse_export(
+        &mut self,
+        exports: &mut wasm_encoder::ExportSection,
+        export: wasmparser::Export<'_>,
+    ) -> Reencoded {
+        let name = self.short(export.name);
+        let export = wasmparser::Export {
+            name: &name,
+            ..export
+        };
+        reencode::utils::parse_export(self, exports, export)
+    }
+}
+
+impl ReencodeComponent for Slimmer {
+    fn parse_component_custom_section(
+        &mut self,
+        _: &mut wasm_encoder::Component,
+        _: CustomSectionReader<'_>,
+    ) -> Reencoded {
+        Ok(())
+    }
+
+    fn parse_component_alias_section(
+        &mut self,
+        aliases: &mut wasm_encoder::ComponentAliasSection,
+        section: wasmparser::ComponentAliasSectionReader<'_>,
+    ) -> Reencoded {
+        for alias in section {
+            let mut alias = self.component_alias(alias?)?;
+            let short;
+            if let wasm_encoder::Alias::CoreInstanceExport { name, .. } = &mut alias {
+                short = self.short(name);
+                *name = &short;
+            }
+            aliases.alias(alias);
+        }
+        Ok(())
+    }
+
+    fn parse_instance(
+        &mut self,
+        instances: &mut wasm_encoder::InstanceSection,
+        instance: wasmparser::Instance<'_>,
+    ) -> Reencoded {
+        match instance {
+            wasmparser::Instance::Instantiate { module_index, args } => {
+                let args: Vec<_> = args
+                    .iter()
+                    .map(|arg| {
+                        let instance = self.instance_index(arg.index);
+                        let instance = wasm_encoder::ModuleArg::Instance(instance);
+                        (self.short(arg.name), instance)
+                    })
+                    .collect();
+                let args = args
+                    .iter()
+                    .map(|(name, instance)| (name.as_str(), *instance));
+                instances.instantiate(self.module_index(module_index), args);
+            }
+            wasmparser::Instance::FromExports(exports) => {
+                let mut renamed = Vec::new();
+                for export in exports {
+                    let kind = self.export_kind(export.kind)?;
+                    let index = self.external_index(export.kind, export.index)?;
+                    renamed.push((self.short(export.name), kind, index));
+                }
+                let exports = renamed.iter();
+                instances.export_items(
+                    exports.map(|(name, kind, index)| (name.as_str(), *kind, *index)),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+type Reencoded = std::result::Result<(), reencode::Error<Infallible>>;
 
 /// Leaves a file alone that has this content already: what is built from it
 /// is then not built again.
@@ -549,7 +656,7 @@ mod tests {
             (core module (func $named) (@custom "other" "inner"))
             (component (core module (func $deep))))"#;
         let component = wat::parse_str(text).unwrap();
-        let stripped = strip(&component).unwrap();
+        let stripped = slim(&component).unwrap();
         Validator::new().validate_all(&stripped).unwrap();
         let mut modules = 0;
         for payload in Parser::new(0).parse_all(&stripped) {

@@ -36,7 +36,7 @@ impl Guest for Component {
     }
 
     fn format_config(config: wit::Config) -> String {
-        config::format(&translate::into_config(config))
+        config::format(translate::into_config(config))
     }
 
     fn discover_resource(url: String) -> Result<String, wit::Error> {
@@ -167,7 +167,7 @@ impl GuestConnection for OpenConnection {
 }
 
 #[allow(clippy::result_large_err, reason = "it is the contract's")]
-fn revealed(json: Result<SecretString, Error>) -> Result<String, wit::Error> {
+fn revealed(json: Result<SecretString, Box<Error>>) -> Result<String, wit::Error> {
     json.map(|json| json.reveal().to_owned())
         .map_err(translate::error)
 }

@@ -402,7 +402,9 @@ pub fn status(status: Status) -> wit::Status {
             }
             connection::ConnectionState::NotAuthorized => wit::ConnectionState::NotAuthorized,
             connection::ConnectionState::Authorized => wit::ConnectionState::Authorized,
-            connection::ConnectionState::Error(found) => wit::ConnectionState::Error(error(found)),
+            connection::ConnectionState::Error(found) => {
+                wit::ConnectionState::Error(error(found.into()))
+            }
         },
         expires_at: status.expires_at.map(|at| at.seconds()),
         refreshable: status.refreshable,
@@ -438,7 +440,7 @@ fn server_error(error: ServerError) -> wit::ServerError {
 }
 
 /// An error, as the contract has it.
-pub fn error(error: Error) -> wit::Error {
+pub fn error(error: Box<Error>) -> wit::Error {
     let mut translated = wit::Error {
         kind: wit::ErrorKind::NotConfigured,
         message: String::new(),
@@ -448,7 +450,7 @@ pub fn error(error: Error) -> wit::Error {
         violation: None,
         storage: None,
     };
-    (translated.kind, translated.message) = match error {
+    (translated.kind, translated.message) = match *error {
         Error::NotConfigured(found) => {
             translated.problems = problems(found);
             let message = "the configuration cannot work as it is".to_owned();

@@ -97,7 +97,7 @@ pub fn begin(
         .clone()
         .or_else(|| config.redirect_uri.clone())
         .ok_or_else(|| {
-            Error::NotAuthorized(
+            Error::not_authorized(
                 "there is no redirect URI: set redirect_uri, or give that of a listener".to_owned(),
             )
         })?;
@@ -456,7 +456,7 @@ impl Redirect {
     pub fn into_code(self) -> Result<SecretString> {
         match self.answer {
             Answer::Code(code) => Ok(code),
-            Answer::Error(error) => Err(Error::Denied(error)),
+            Answer::Error(error) => Err(Error::denied(error)),
             Answer::Neither => Err(neither()),
         }
     }
@@ -483,7 +483,7 @@ fn value_of(form: &str, wanted: &str) -> Result<Option<String>> {
     Ok(found)
 }
 
-fn neither() -> Error {
+fn neither() -> Box<Error> {
     Error::violation(
         ViolationKind::Redirect,
         "the redirect bears neither a code nor an error",
@@ -493,6 +493,7 @@ fn neither() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unboxed as _;
     use std::cell::Cell;
     use url::Url;
 
@@ -621,7 +622,10 @@ mod tests {
             };
             let random = Counting(Cell::new(0));
             let begun = begin(&config(), server(), &options, "b", Timestamp(0), &random);
-            assert!(matches!(begun, Err(Error::NotConfigured(_))), "{name}");
+            assert!(
+                matches!(begun.unboxed(), Err(Error::NotConfigured(_))),
+                "{name}"
+            );
         }
     }
 
@@ -659,7 +663,7 @@ mod tests {
     }
 
     fn kind(result: Result<SecretString>) -> ViolationKind {
-        match result {
+        match result.unboxed() {
             Err(Error::ProtocolViolation(violation)) => violation.kind,
             other => panic!("{other:?}"),
         }
@@ -701,7 +705,7 @@ mod tests {
             "error=access_denied&error_description=no%0Away",
         );
         assert_eq!(
-            error,
+            error.unboxed(),
             Err(Error::Denied(ServerError {
                 code: "access_denied".to_owned(),
                 description: Some("no way".to_owned()),

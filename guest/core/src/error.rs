@@ -1,12 +1,26 @@
 //! Everything that can go wrong, by what a host can do about it.
 
-use crate::config::{Problem, Severity};
+use crate::config::Problem;
 use crate::json::{stored_cases, stored_fields};
 use crate::time::Timestamp;
 use std::fmt;
 
-/// The result of every flow.
-pub type Result<T> = std::result::Result<T, Error>;
+/// The result of every flow. The error is in a box: it is passed on in some
+/// hundred places, and each would move all of it.
+pub type Result<T> = std::result::Result<T, Box<Error>>;
+
+/// Takes the error out of its box, so that a test can match it.
+#[cfg(test)]
+pub(crate) trait Unboxed<T> {
+    fn unboxed(self) -> std::result::Result<T, Error>;
+}
+
+#[cfg(test)]
+impl<T> Unboxed<T> for Result<T> {
+    fn unboxed(self) -> std::result::Result<T, Error> {
+        self.map_err(|error| *error)
+    }
+}
 
 /// Why a flow did not do what it was asked. No text in it contains a secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,35 +167,51 @@ pub struct StorageFailure {
 }
 
 impl Error {
-    pub(crate) fn violation(kind: ViolationKind, message: impl Into<String>) -> Self {
-        Self::ProtocolViolation(Violation {
+    pub(crate) fn violation(kind: ViolationKind, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self::ProtocolViolation(Violation {
             kind,
             message: message.into(),
-        })
+        }))
     }
 
     /// One thing that is wrong with what the host says.
-    pub(crate) fn not_configured(field: &str, message: &str, mend: &str) -> Self {
-        Self::NotConfigured(vec![Problem {
-            field: field.to_owned(),
-            severity: Severity::Error,
-            message: message.to_owned(),
-            mend: mend.to_owned(),
-        }])
+    pub(crate) fn not_configured(field: &str, message: &str, mend: &str) -> Box<Self> {
+        let problem = Problem::error(field, message, mend);
+        Box::new(Self::NotConfigured(vec![problem]))
     }
 
-    pub(crate) fn storage(kind: StorageFailureKind, message: impl Into<String>) -> Self {
-        Self::Storage(StorageFailure {
+    pub(crate) fn storage(kind: StorageFailureKind, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self::Storage(StorageFailure {
             kind,
             message: message.into(),
-        })
+        }))
     }
 
-    pub(crate) fn unavailable(cause: impl Into<String>) -> Self {
-        Self::Unavailable(Unavailability {
+    pub(crate) fn not_authorized(why: impl Into<String>) -> Box<Self> {
+        Box::new(Self::NotAuthorized(why.into()))
+    }
+
+    pub(crate) fn denied(error: ServerError) -> Box<Self> {
+        Box::new(Self::Denied(error))
+    }
+
+    pub(crate) fn refused(error: ServerError) -> Box<Self> {
+        Box::new(Self::Refused(error))
+    }
+
+    pub(crate) fn forbidden(why: String) -> Box<Self> {
+        Box::new(Self::Forbidden(why))
+    }
+
+    pub(crate) fn unsupported(what: String) -> Box<Self> {
+        Box::new(Self::Unsupported(what))
+    }
+
+    pub(crate) fn unavailable(cause: impl Into<String>) -> Box<Self> {
+        Box::new(Self::Unavailable(Unavailability {
             cause: cause.into(),
             retry_at: None,
-        })
+        }))
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Expected<'a> {
 }
 
 /// A violation that names what is wrong with the id_token.
-pub(crate) fn violation(message: &str) -> Error {
+pub(crate) fn violation(message: &str) -> Box<Error> {
     Error::violation(ViolationKind::IdToken, message)
 }
 
@@ -192,6 +192,7 @@ fn half_hash(access_token: &SecretString) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unboxed as _;
     use serde_json::json;
 
     fn token(header: &Value, claims: &Value) -> SecretString {
@@ -265,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_wrong_nonce_is_told_apart() {
-        let Err(Error::ProtocolViolation(violation)) = with("nonce", json!("other")) else {
+        let Err(Error::ProtocolViolation(violation)) = with("nonce", json!("other")).unboxed()
+        else {
             panic!("accepted");
         };
         assert_eq!(violation.kind, ViolationKind::Nonce);

@@ -128,7 +128,7 @@ impl Server {
         let mut all = self.endpoints.iter();
         match all.find(|(other, _)| *other == name) {
             Some((_, url @ Some(_))) => endpoint(name, url),
-            _ => Err(Error::Unsupported(format!(
+            _ => Err(Error::unsupported(format!(
                 "the server is not known to have a {name}; if it has one, name it in the configuration"
             ))),
         }
@@ -206,7 +206,7 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
         Some(texts.map(str::to_owned).collect::<Vec<_>>())
     };
     let is_true = |name: &str| fields.get(name) == Some(&Value::Bool(true));
-    let url = |fields: &Object, name: &str| {
+    let url = |fields: &Object, name: &str| -> Result<_> {
         let Some(text) = fields.get(name).and_then(Value::as_str) else {
             return Ok(None);
         };
@@ -214,7 +214,7 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
             .map_err(|what| violation(format!("the metadata of {issuer}: {name} {what}")))?;
         Ok(Some(text.to_owned()))
     };
-    let urls = |fields: &Object| {
+    let urls = |fields: &Object| -> Result<_> {
         let mut endpoints = EndpointUrls::default();
         for (name, place) in endpoints.iter_mut() {
             *place = url(fields, name)?;
@@ -242,6 +242,7 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unboxed as _;
 
     fn urls(issuer: &str) -> Vec<String> {
         let issuer = Endpoint::parse(issuer).expect("an endpoint");
@@ -250,7 +251,7 @@ mod tests {
     }
 
     fn kind(result: Result<Server>) -> ViolationKind {
-        match result {
+        match result.unboxed() {
             Err(Error::ProtocolViolation(violation)) => violation.kind,
             other => panic!("{other:?}"),
         }

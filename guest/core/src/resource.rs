@@ -74,6 +74,7 @@ fn contains(resource: &Endpoint, url: &Endpoint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unboxed as _;
 
     fn endpoint(url: &str) -> Endpoint {
         Endpoint::parse(url).expect("a URL")
@@ -102,7 +103,7 @@ mod tests {
 
     fn parsed(url: &str, resource: &str, servers: &str) -> Option<ViolationKind> {
         let body = format!(r#"{{"resource": "{resource}", "authorization_servers": {servers}}}"#);
-        match parse(&endpoint(url), body.as_bytes()) {
+        match parse(&endpoint(url), body.as_bytes()).unboxed() {
             Ok(_) => None,
             Err(Error::ProtocolViolation(violation)) => Some(violation.kind),
             Err(other) => panic!("{other:?}"),

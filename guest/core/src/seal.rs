@@ -124,7 +124,7 @@ fn split(sealed: &[u8]) -> Result<Parts<'_>> {
     })
 }
 
-fn corrupt(what: &str) -> Error {
+fn corrupt(what: &str) -> Box<Error> {
     Error::storage(StorageFailureKind::Corrupt, what)
 }
 
@@ -139,6 +139,7 @@ fn associated_data(header: &[u8], store_key: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Unboxed as _;
 
     struct Fixed;
     impl Random for Fixed {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     fn kind(result: Result<Zeroizing<Vec<u8>>>) -> StorageFailureKind {
-        match result {
+        match result.unboxed() {
             Err(Error::Storage(failure)) => failure.kind,
             other => panic!("{other:?}"),
         }

@@ -210,7 +210,7 @@ impl LocalSecrets {
             Err(error) => return Err(from_store_error(error)),
         };
         let keys = self.keys.get(format::key_id(&entry.value)).await?;
-        match format::open(&keys, key, &entry.value) {
+        match format::open(&keys, key, &entry.value).map_err(|error| *error) {
             Ok(plain) => Ok(Some(plain)),
             Err(Error::Storage(failure)) if failure.kind == StorageFailureKind::WrongKey => {
                 Err(SecretError::NotFound(failure.message))

@@ -5,7 +5,7 @@
 //! each with its field and a mend.
 
 use super::{
-    BasicEncoding, ClientAuthentication, Config, EndpointUrls, Grant, Parameter, Problem, Prompt,
+    BasicEncoding, ClientAuthentication, Config, Grant, Parameter, Problem, Prompt,
     PushedAuthorization, RenewalPolicy, ResponseMode, Secret, TlsMode,
 };
 use crate::json::{self, Object};
@@ -39,7 +39,7 @@ pub(super) const SECRETS: &[&str] = &[
 ];
 
 /// The names of the grants in a config, beside their URNs.
-const GRANT_TYPES: &[(&str, &str)] = &[
+const GRANT_TYPES: [(&str, &str); 7] = [
     ("authorization_code", "authorization_code"),
     ("client_credentials", "client_credentials"),
     ("password", "password"),
@@ -75,7 +75,10 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
         known: Vec::new(),
         problems: Vec::new(),
     };
-    let config = read(&mut reader);
+    let mut config = Config::default();
+    let grant = &mut config.grant;
+    *grant = read_grant(&mut reader);
+    each_field(&mut config, &mut |field, place| reader.read(field, place));
     let mut problems = reader.finish();
     if problems.is_empty() {
         return Ok(config);
@@ -90,54 +93,146 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     Err(problems)
 }
 
-fn read(reader: &mut Reader) -> Config {
-    let default = Config::default();
-    let grant = read_grant(reader);
-    let mut endpoints = EndpointUrls::default();
-    for (name, url) in endpoints.iter_mut() {
-        *url = reader.string(name);
+/// Where a config holds the value of a field, which says what the field may be.
+enum Place<'a> {
+    Text(&'a mut Option<String>),
+    Number(&'a mut Option<u32>),
+    Secret(&'a mut Option<Secret>),
+    Reference(&'a mut Option<String>),
+    /// A JSON object, kept as text.
+    Object(&'a mut Option<String>),
+    /// A list that may be written as one string.
+    Words(&'a mut Vec<String>),
+    List(&'a mut Vec<String>),
+    Parameters(&'a mut Vec<Parameter>),
+    Choice(&'a mut Option<bool>),
+    /// What is on unless the config says otherwise.
+    On(&'a mut bool),
+    /// What is off unless the config says otherwise.
+    Off(&'a mut bool),
+    Authentication(&'a mut Option<ClientAuthentication>),
+    Encoding(&'a mut Option<BasicEncoding>),
+    ResponseMode(&'a mut Option<ResponseMode>),
+    Tls(&'a mut TlsMode),
+    Prompts(&'a mut Vec<Prompt>),
+    Pushed(&'a mut PushedAuthorization),
+    Renewal(&'a mut RenewalPolicy),
+}
+
+/// Visits the places of every field but `grant_type`: this is the list of the
+/// fields, for reading and for writing.
+fn each_field(config: &mut Config, visit: &mut dyn FnMut(&'static str, Place<'_>)) {
+    use Place::*;
+    each_grant_field(&mut config.grant, visit);
+    for (name, url) in config.endpoints.iter_mut() {
+        visit(name, Text(url));
     }
-    Config {
-        provider: reader.string("provider"),
-        parameters: reader.parameters("parameters"),
-        client_id: reader.string("client_id"),
-        client_secret: reader.secret("client_secret"),
-        client_authentication: reader
-            .named("token_endpoint_auth_method", ClientAuthentication::NAMES),
-        basic_encoding: reader.named("client_secret_basic_encoding", BasicEncoding::NAMES),
-        signing_key: reader.reference("signing_key"),
-        client_certificate: reader.reference("client_certificate"),
-        client_certificate_key: reader.reference("client_certificate_key"),
-        grant,
-        scope: reader.words("scope"),
-        resource: reader.list("resource"),
-        audience: reader.list("audience"),
-        issuer: reader.string("issuer"),
-        endpoints,
-        redirect_uri: reader.string("redirect_uri"),
-        response_mode: reader.named("response_mode", ResponseMode::NAMES),
-        pkce: reader.boolean("pkce").unwrap_or(default.pkce),
-        prompt: reader.prompts(),
-        max_age: reader.whole_number("max_age"),
-        offline_access: reader.boolean("offline_access"),
-        authorization_parameters: reader.parameters("authorization_parameters"),
-        token_parameters: reader.parameters("token_parameters"),
-        token_headers: reader.parameters("token_headers"),
-        dpop: reader.boolean("dpop").unwrap_or(default.dpop),
-        pushed_authorization: reader.pushed_authorization(),
-        request_object: reader
-            .boolean("request_object")
-            .unwrap_or(default.request_object),
-        tls: reader.named("tls", TlsMode::NAMES).unwrap_or(default.tls),
-        timeout: reader.whole_number("timeout"),
-        ignore_cookie_policy: reader
-            .boolean("ignore_cookie_policy")
-            .unwrap_or(default.ignore_cookie_policy),
-        renewal: reader.renewal(),
-        dialect: default.dialect,
+    visit("provider", Text(&mut config.provider));
+    visit("parameters", Parameters(&mut config.parameters));
+    visit("client_id", Text(&mut config.client_id));
+    visit("client_secret", Secret(&mut config.client_secret));
+    visit(
+        "token_endpoint_auth_method",
+        Authentication(&mut config.client_authentication),
+    );
+    visit(
+        "client_secret_basic_encoding",
+        Encoding(&mut config.basic_encoding),
+    );
+    visit("signing_key", Reference(&mut config.signing_key));
+    visit(
+        "client_certificate",
+        Reference(&mut config.client_certificate),
+    );
+    visit(
+        "client_certificate_key",
+        Reference(&mut config.client_certificate_key),
+    );
+    visit("scope", Words(&mut config.scope));
+    visit("resource", List(&mut config.resource));
+    visit("audience", List(&mut config.audience));
+    visit("issuer", Text(&mut config.issuer));
+    visit("redirect_uri", Text(&mut config.redirect_uri));
+    visit("response_mode", ResponseMode(&mut config.response_mode));
+    visit("pkce", On(&mut config.pkce));
+    visit("prompt", Prompts(&mut config.prompt));
+    visit("max_age", Number(&mut config.max_age));
+    visit("offline_access", Choice(&mut config.offline_access));
+    visit(
+        "authorization_parameters",
+        Parameters(&mut config.authorization_parameters),
+    );
+    visit("token_parameters", Parameters(&mut config.token_parameters));
+    visit("token_headers", Parameters(&mut config.token_headers));
+    visit("dpop", Off(&mut config.dpop));
+    visit("par", Pushed(&mut config.pushed_authorization));
+    visit("request_object", Off(&mut config.request_object));
+    visit("tls", Tls(&mut config.tls));
+    visit("timeout", Number(&mut config.timeout));
+    visit(
+        "ignore_cookie_policy",
+        Off(&mut config.ignore_cookie_policy),
+    );
+    visit("renewal", Renewal(&mut config.renewal));
+}
+
+fn each_grant_field(grant: &mut Grant, visit: &mut dyn FnMut(&'static str, Place<'_>)) {
+    use Place::*;
+    match grant {
+        Grant::AuthorizationCode
+        | Grant::ClientCredentials
+        | Grant::DeviceCode
+        | Grant::Extension(_) => {}
+        Grant::Password { username, password } => {
+            visit("username", Text(username));
+            visit("password", Secret(password));
+        }
+        Grant::JwtBearer {
+            assertion,
+            issuer,
+            subject,
+            audience,
+            claims,
+        } => {
+            visit("assertion", Secret(assertion));
+            visit("assertion_issuer", Text(issuer));
+            visit("assertion_subject", Text(subject));
+            visit("assertion_audience", Text(audience));
+            visit("assertion_claims", Object(claims));
+        }
+        Grant::TokenExchange {
+            subject_token,
+            subject_token_type,
+            actor_token,
+            actor_token_type,
+            requested_token_type,
+        } => {
+            visit("subject_token", Secret(subject_token));
+            visit("subject_token_type", Text(subject_token_type));
+            visit("actor_token", Secret(actor_token));
+            visit("actor_token_type", Text(actor_token_type));
+            visit("requested_token_type", Text(requested_token_type));
+        }
+        Grant::RefreshToken { refresh_token } => visit("refresh_token", Secret(refresh_token)),
     }
 }
 
+fn each_renewal_field(renewal: &mut RenewalPolicy, visit: &mut dyn FnMut(&'static str, Place<'_>)) {
+    use Place::Number;
+    visit("early_seconds", Number(&mut renewal.early_seconds));
+    visit("max_attempts", Number(&mut renewal.max_attempts));
+    visit(
+        "first_retry_seconds",
+        Number(&mut renewal.first_retry_seconds),
+    );
+    visit("max_retry_seconds", Number(&mut renewal.max_retry_seconds));
+    visit(
+        "default_lifetime_seconds",
+        Number(&mut renewal.default_lifetime_seconds),
+    );
+}
+
+/// The grant that `grant_type` names, its fields yet to be read.
 fn read_grant(reader: &mut Reader) -> Grant {
     let grant_type = reader.string("grant_type");
     let name = match &grant_type {
@@ -161,26 +256,26 @@ fn read_grant(reader: &mut Reader) -> Grant {
         "authorization_code" => Grant::AuthorizationCode,
         "client_credentials" => Grant::ClientCredentials,
         "password" => Grant::Password {
-            username: reader.string("username"),
-            password: reader.secret("password"),
+            username: None,
+            password: None,
         },
         "device_code" => Grant::DeviceCode,
         "jwt_bearer" => Grant::JwtBearer {
-            assertion: reader.secret("assertion"),
-            issuer: reader.string("assertion_issuer"),
-            subject: reader.string("assertion_subject"),
-            audience: reader.string("assertion_audience"),
-            claims: reader.object("assertion_claims"),
+            assertion: None,
+            issuer: None,
+            subject: None,
+            audience: None,
+            claims: None,
         },
         "token_exchange" => Grant::TokenExchange {
-            subject_token: reader.secret("subject_token"),
-            subject_token_type: reader.string("subject_token_type"),
-            actor_token: reader.secret("actor_token"),
-            actor_token_type: reader.string("actor_token_type"),
-            requested_token_type: reader.string("requested_token_type"),
+            subject_token: None,
+            subject_token_type: None,
+            actor_token: None,
+            actor_token_type: None,
+            requested_token_type: None,
         },
         "refresh_token" => Grant::RefreshToken {
-            refresh_token: reader.secret("refresh_token"),
+            refresh_token: None,
         },
         "implicit" => {
             reader.problem(
@@ -194,8 +289,8 @@ fn read_grant(reader: &mut Reader) -> Grant {
         // providers made up without one are told in the catalogue.
         other if other.contains(':') => Grant::Extension(other.to_owned()),
         other => {
-            let names = GRANT_TYPES.iter().map(|(name, _)| *name);
-            let mend = choose_from(other, names);
+            let names = GRANT_TYPES.map(|(name, _)| name);
+            let mend = choose_from(other, &names);
             let message = format!("\"{other}\" is not a grant");
             reader.problem("grant_type", &message, &mend);
             Grant::default()
@@ -212,6 +307,31 @@ struct Reader {
 }
 
 impl Reader {
+    /// Reads a field into its place; what is absent or wrong leaves it as it is.
+    fn read(&mut self, field: &'static str, place: Place<'_>) {
+        match place {
+            Place::Text(place) => *place = self.string(field),
+            Place::Number(place) => *place = self.whole_number(field),
+            Place::Secret(place) => *place = self.secret(field),
+            Place::Reference(place) => *place = self.reference(field),
+            Place::Object(place) => *place = self.object(field),
+            Place::Words(place) => *place = self.words(field),
+            Place::List(place) => *place = self.list(field),
+            Place::Parameters(place) => *place = self.parameters(field),
+            Place::Choice(place) => *place = self.boolean(field),
+            Place::On(place) | Place::Off(place) => {
+                *place = self.boolean(field).unwrap_or(*place);
+            }
+            Place::Authentication(place) => *place = self.named(field, ClientAuthentication::NAMES),
+            Place::Encoding(place) => *place = self.named(field, BasicEncoding::NAMES),
+            Place::ResponseMode(place) => *place = self.named(field, ResponseMode::NAMES),
+            Place::Tls(place) => *place = self.named(field, TlsMode::NAMES).unwrap_or(*place),
+            Place::Prompts(place) => *place = self.prompts(field),
+            Place::Pushed(place) => *place = self.pushed_authorization(field),
+            Place::Renewal(place) => self.renewal(field, place),
+        }
+    }
+
     fn take(&mut self, field: &'static str) -> Option<Value> {
         self.known.push(field);
         self.fields
@@ -266,6 +386,8 @@ impl Reader {
         number
     }
 
+    // For every enum the same code, which is there once if it is not inlined.
+    #[inline(never)]
     fn named<T: Copy>(&mut self, field: &'static str, names: &[(&'static str, T)]) -> Option<T> {
         let text = self.string(field)?;
         self.choose(field, &text, names)
@@ -274,7 +396,8 @@ impl Reader {
     fn choose<T: Copy>(&mut self, field: &str, text: &str, names: &[(&str, T)]) -> Option<T> {
         let found = names.iter().find(|(name, _)| *name == text);
         if found.is_none() {
-            let mend = choose_from(text, names.iter().map(|(name, _)| *name));
+            let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
+            let mend = choose_from(text, &names);
             self.problem(field, &format!("\"{text}\" is not known"), &mend);
         }
         found.map(|(_, value)| *value)
@@ -384,35 +507,32 @@ impl Reader {
         }
     }
 
-    fn prompts(&mut self) -> Vec<Prompt> {
-        let words = self.words("prompt");
+    fn prompts(&mut self, field: &'static str) -> Vec<Prompt> {
+        let words = self.words(field);
         words
             .iter()
-            .filter_map(|word| self.choose("prompt", word, Prompt::NAMES))
+            .filter_map(|word| self.choose(field, word, Prompt::NAMES))
             .collect()
     }
 
-    fn pushed_authorization(&mut self) -> PushedAuthorization {
-        match self.take("par") {
+    fn pushed_authorization(&mut self, field: &'static str) -> PushedAuthorization {
+        match self.take(field) {
             None => PushedAuthorization::Auto,
             Some(Value::Bool(true)) => PushedAuthorization::Always,
             Some(Value::Bool(false)) => PushedAuthorization::Never,
             Some(Value::String(text)) if text == "auto" => PushedAuthorization::Auto,
             Some(other) => {
-                self.wrong_type("par", &other, "\"auto\", true or false");
+                self.wrong_type(field, &other, "\"auto\", true or false");
                 PushedAuthorization::Auto
             }
         }
     }
 
-    fn renewal(&mut self) -> RenewalPolicy {
-        let fields = match self.take("renewal") {
-            None => return RenewalPolicy::default(),
+    fn renewal(&mut self, field: &'static str, policy: &mut RenewalPolicy) {
+        let fields = match self.take(field) {
+            None => return,
             Some(Value::Object(fields)) => fields,
-            Some(other) => {
-                self.wrong_type("renewal", &other, "an object");
-                return RenewalPolicy::default();
-            }
+            Some(other) => return self.wrong_type(field, &other, "an object"),
         };
         let mut inner = Reader {
             prefix: "renewal.",
@@ -420,15 +540,8 @@ impl Reader {
             known: Vec::new(),
             problems: Vec::new(),
         };
-        let policy = RenewalPolicy {
-            early_seconds: inner.whole_number("early_seconds"),
-            max_attempts: inner.whole_number("max_attempts"),
-            first_retry_seconds: inner.whole_number("first_retry_seconds"),
-            max_retry_seconds: inner.whole_number("max_retry_seconds"),
-            default_lifetime_seconds: inner.whole_number("default_lifetime_seconds"),
-        };
+        each_renewal_field(policy, &mut |field, place| inner.read(field, place));
         self.problems.append(&mut inner.finish());
-        policy
     }
 
     /// The problems, those of unknown fields included.
@@ -444,7 +557,7 @@ impl Reader {
             .keys()
             .filter(|field| !known.contains(&field.as_str()))
         {
-            let mend = match nearest(field, known.iter().copied()) {
+            let mend = match nearest(field, &known) {
                 Some(name) => format!("did you mean {}{name}?", self.prefix),
                 None => "remove it".to_owned(),
             };
@@ -454,18 +567,19 @@ impl Reader {
     }
 }
 
-fn choose_from<'a>(text: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
-    match nearest(text, names.clone()) {
+fn choose_from(text: &str, names: &[&str]) -> String {
+    match nearest(text, names) {
         Some(name) => format!("did you mean {name}?"),
-        None => format!("choose one of {}", names.collect::<Vec<_>>().join(", ")),
+        None => format!("choose one of {}", names.join(", ")),
     }
 }
 
 /// The known name that is nearest, where one is near enough to be meant.
-pub(crate) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
     let text = text.to_ascii_lowercase().replace('-', "_");
     names
-        .map(|name| (edit_distance(&text, name), name))
+        .iter()
+        .map(|name| (edit_distance(&text, name), *name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -491,184 +605,97 @@ fn edit_distance(left: &str, right: &str) -> usize {
 
 /// Writes a config in its JSON form, without the fields that are at their
 /// defaults. Literal secrets are written as they are.
-pub fn format(config: &Config) -> String {
-    let default = Config::default();
-    let mut out = Writer(Object::new());
-    out.string("provider", &config.provider);
-    out.parameters("parameters", &config.parameters);
-    out.string("client_id", &config.client_id);
-    out.secret("client_secret", &config.client_secret);
-    out.named(
-        "token_endpoint_auth_method",
-        config
-            .client_authentication
-            .map(ClientAuthentication::as_str),
-    );
-    out.named(
-        "client_secret_basic_encoding",
-        config.basic_encoding.map(BasicEncoding::as_str),
-    );
-    out.reference("signing_key", &config.signing_key);
-    out.reference("client_certificate", &config.client_certificate);
-    out.reference("client_certificate_key", &config.client_certificate_key);
-    write_grant(&mut out, &config.grant);
-    out.words("scope", config.scope.iter().map(String::as_str));
-    out.list("resource", &config.resource);
-    out.list("audience", &config.audience);
-    out.string("issuer", &config.issuer);
-    for (name, url) in config.endpoints.iter() {
-        out.string(name, url);
-    }
-    out.string("redirect_uri", &config.redirect_uri);
-    out.named(
-        "response_mode",
-        config.response_mode.map(ResponseMode::as_str),
-    );
-    out.unless_default("pkce", config.pkce, default.pkce);
-    out.words("prompt", config.prompt.iter().map(|prompt| prompt.as_str()));
-    out.number("max_age", config.max_age);
-    out.value("offline_access", config.offline_access.map(Value::from));
-    out.parameters("authorization_parameters", &config.authorization_parameters);
-    out.parameters("token_parameters", &config.token_parameters);
-    out.parameters("token_headers", &config.token_headers);
-    out.unless_default("dpop", config.dpop, default.dpop);
-    out.value(
-        "par",
-        match config.pushed_authorization {
-            PushedAuthorization::Auto => None,
-            PushedAuthorization::Always => Some(Value::from(true)),
-            PushedAuthorization::Never => Some(Value::from(false)),
-        },
-    );
-    out.unless_default(
-        "request_object",
-        config.request_object,
-        default.request_object,
-    );
-    out.named(
-        "tls",
-        (config.tls != default.tls).then(|| config.tls.as_str()),
-    );
-    out.number("timeout", config.timeout);
-    out.unless_default(
-        "ignore_cookie_policy",
-        config.ignore_cookie_policy,
-        default.ignore_cookie_policy,
-    );
-    let mut renewal = Writer(Object::new());
-    renewal.number("early_seconds", config.renewal.early_seconds);
-    renewal.number("max_attempts", config.renewal.max_attempts);
-    renewal.number("first_retry_seconds", config.renewal.first_retry_seconds);
-    renewal.number("max_retry_seconds", config.renewal.max_retry_seconds);
-    renewal.number(
-        "default_lifetime_seconds",
-        config.renewal.default_lifetime_seconds,
-    );
-    if !renewal.0.is_empty() {
-        out.value("renewal", Some(Value::Object(renewal.0)));
-    }
-    json::text(&Value::Object(out.0))
+pub fn format(mut config: Config) -> String {
+    json::text(&Value::Object(write(&mut config)))
 }
 
-fn write_grant(out: &mut Writer, grant: &Grant) {
-    let wire = grant.grant_type();
-    let name = GRANT_TYPES
-        .iter()
-        .find(|(_, urn)| *urn == wire)
-        .map_or(wire, |(name, _)| name);
-    if *grant != Grant::AuthorizationCode {
-        out.named("grant_type", Some(name));
+pub(super) fn write(config: &mut Config) -> Object {
+    let mut out = Writer(Object::new());
+    if config.grant != Grant::AuthorizationCode {
+        let wire = config.grant.grant_type();
+        let known = GRANT_TYPES.iter().find(|(_, urn)| *urn == wire);
+        out.named("grant_type", Some(known.map_or(wire, |(name, _)| name)));
     }
-    match grant {
-        Grant::AuthorizationCode
-        | Grant::ClientCredentials
-        | Grant::DeviceCode
-        | Grant::Extension(_) => {}
-        Grant::Password { username, password } => {
-            out.string("username", username);
-            out.secret("password", password);
-        }
-        Grant::JwtBearer {
-            assertion,
-            issuer,
-            subject,
-            audience,
-            claims,
-        } => {
-            out.secret("assertion", assertion);
-            out.string("assertion_issuer", issuer);
-            out.string("assertion_subject", subject);
-            out.string("assertion_audience", audience);
-            // It came from JSON or a host; what is no JSON is shown as text.
-            out.value(
-                "assertion_claims",
-                claims.as_ref().map(|text| {
-                    json::parse(text.as_bytes()).unwrap_or_else(|_| Value::from(text.as_str()))
-                }),
-            );
-        }
-        Grant::TokenExchange {
-            subject_token,
-            subject_token_type,
-            actor_token,
-            actor_token_type,
-            requested_token_type,
-        } => {
-            out.secret("subject_token", subject_token);
-            out.string("subject_token_type", subject_token_type);
-            out.secret("actor_token", actor_token);
-            out.string("actor_token_type", actor_token_type);
-            out.string("requested_token_type", requested_token_type);
-        }
-        Grant::RefreshToken { refresh_token } => out.secret("refresh_token", refresh_token),
-    }
+    each_field(config, &mut |field, place| out.write(field, place));
+    out.0
 }
 
 /// Puts fields into an object.
 struct Writer(Object);
 
 impl Writer {
+    /// Writes what is in a place, unless it is at its default.
+    fn write(&mut self, field: &str, place: Place<'_>) {
+        match place {
+            Place::Text(text) => self.named(field, text.as_deref()),
+            Place::Number(number) => self.value(field, number.map(Value::from)),
+            Place::Secret(secret) => self.secret(field, secret),
+            Place::Reference(reference) => self.reference(field, reference.as_deref()),
+            // It came from JSON or a host; what is no JSON is shown as text.
+            Place::Object(text) => {
+                let value = text
+                    .as_deref()
+                    .map(|text| json::parse(text.as_bytes()).unwrap_or_else(|_| Value::from(text)));
+                self.value(field, value);
+            }
+            Place::Words(words) => self.words(field, &words.join(" ")),
+            Place::List(values) => self.list(field, values),
+            Place::Parameters(parameters) => self.parameters(field, parameters),
+            Place::Choice(choice) => self.value(field, choice.map(Value::from)),
+            Place::On(value) => self.value(field, (!*value).then_some(Value::Bool(false))),
+            Place::Off(value) => self.value(field, value.then_some(Value::Bool(true))),
+            Place::Authentication(name) => self.named(field, name.map(|name| name.as_str())),
+            Place::Encoding(name) => self.named(field, name.map(|name| name.as_str())),
+            Place::ResponseMode(name) => self.named(field, name.map(|name| name.as_str())),
+            Place::Tls(TlsMode::Verify) => {}
+            Place::Tls(mode) => self.named(field, Some(mode.as_str())),
+            Place::Prompts(prompts) => {
+                let names: Vec<_> = prompts.iter().map(|prompt| prompt.as_str()).collect();
+                self.words(field, &names.join(" "));
+            }
+            Place::Pushed(PushedAuthorization::Auto) => {}
+            Place::Pushed(pushed) => {
+                let always = *pushed == PushedAuthorization::Always;
+                self.value(field, Some(Value::Bool(always)));
+            }
+            Place::Renewal(policy) => {
+                let mut inner = Writer(Object::new());
+                each_renewal_field(policy, &mut |field, place| inner.write(field, place));
+                self.object(field, inner.0);
+            }
+        }
+    }
+
     fn value(&mut self, field: &str, value: Option<Value>) {
         if let Some(value) = value {
             self.0.insert(field.to_owned(), value);
         }
     }
 
-    fn string(&mut self, field: &str, text: &Option<String>) {
-        self.value(field, text.as_deref().map(Value::from));
+    fn object(&mut self, field: &str, object: Object) {
+        self.value(field, (!object.is_empty()).then_some(Value::Object(object)));
     }
 
     fn named(&mut self, field: &str, name: Option<&str>) {
         self.value(field, name.map(Value::from));
     }
 
-    fn number(&mut self, field: &str, number: Option<u32>) {
-        self.value(field, number.map(Value::from));
-    }
-
-    fn unless_default(&mut self, field: &str, value: bool, default: bool) {
-        self.value(field, (value != default).then(|| Value::from(value)));
-    }
-
-    fn reference(&mut self, field: &str, reference: &Option<String>) {
-        if let Some(reference) = reference {
-            let mut object = Object::new();
-            object.insert("ref".to_owned(), Value::from(reference.as_str()));
-            self.value(field, Some(Value::Object(object)));
-        }
+    fn reference(&mut self, field: &str, reference: Option<&str>) {
+        let mut object = Writer(Object::new());
+        object.named("ref", reference);
+        self.object(field, object.0);
     }
 
     fn secret(&mut self, field: &str, secret: &Option<Secret>) {
         match secret {
             None => {}
             Some(Secret::Literal(text)) => self.named(field, Some(text.reveal())),
-            Some(Secret::Reference(text)) => self.reference(field, &Some(text.clone())),
+            Some(Secret::Reference(text)) => self.reference(field, Some(text)),
         }
     }
 
-    fn words<'a>(&mut self, field: &str, words: impl Iterator<Item = &'a str>) {
-        let text = words.collect::<Vec<_>>().join(" ");
-        self.value(field, (!text.is_empty()).then(|| Value::from(text)));
+    fn words(&mut self, field: &str, words: &str) {
+        self.named(field, Some(words).filter(|words| !words.is_empty()));
     }
 
     fn list(&mut self, field: &str, values: &[String]) {
@@ -687,7 +714,7 @@ impl Writer {
         for (name, value) in parameters {
             object.insert(name.clone(), Value::from(value.as_str()));
         }
-        self.value(field, (!object.is_empty()).then_some(Value::Object(object)));
+        self.object(field, object);
     }
 }
 
@@ -719,12 +746,12 @@ mod tests {
             "subject_token":"t","subject_token_type":"urn:x","timeout":5,"tls":"trust",
             "token_endpoint":"https://as.example/token","token_endpoint_auth_method":"private_key_jwt"}"#;
         let config = parse(text).expect("it is well-formed");
-        assert_eq!(parse(&format(&config)), Ok(config));
+        assert_eq!(parse(&format(config.clone())), Ok(config));
     }
 
     #[test]
     fn defaults_are_left_out() {
-        assert_eq!(format(&Config::default()), "{}");
+        assert_eq!(format(Config::default()), "{}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct ResolvedField {
 /// server as it was discovered. What the config itself says comes from its own
 /// JSON form, so that no field is forgotten.
 pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
-    let mut given = json::parse_object(super::format(config).as_bytes()).unwrap_or_default();
+    let mut given = super::json::write(&mut config.clone());
     hide_secrets(&mut given);
     let mut fields = given.clone();
     let mut put = |name: &str, value: Value| {

@@ -44,7 +44,7 @@ impl<P: Platform> Connection<P> {
     pub async fn begin_authorization(&self, options: &AuthorizationOptions) -> Result<Begun> {
         self.ensure_configured()?;
         if self.config.grant != Grant::AuthorizationCode {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "a redirect for the grant {}",
                 self.config.grant.grant_type()
             )));
@@ -260,9 +260,11 @@ impl<P: Platform> Connection<P> {
     fn token_in(&self, http: &http::Response, secrets: &[SecretString]) -> Result<TokenResponse> {
         let read = token_response::read(http, &self.config.dialect, secrets);
         read.map_err(|failure| match failure {
-            token_response::Failure::Refused(error) => Error::Refused(error),
+            token_response::Failure::Refused(error) => Error::refused(error),
             token_response::Failure::Transient { cause, .. } => Error::unavailable(cause),
-            token_response::Failure::Violation(violation) => Error::ProtocolViolation(violation),
+            token_response::Failure::Violation(violation) => {
+                Error::ProtocolViolation(violation).into()
+            }
         })
     }
 
@@ -276,7 +278,7 @@ impl<P: Platform> Connection<P> {
         } else {
             return Ok(());
         };
-        Err(Error::ProtocolViolation(violation))
+        Err(Error::ProtocolViolation(violation).into())
     }
 
     /// Exchanges the first token for the long-lived one, where the server has such
@@ -292,7 +294,7 @@ impl<P: Platform> Connection<P> {
         }
         let client = self.client(server).await?;
         let exchange = dialect::exchange(&self.config, &client, &server.token_endpoint()?, first);
-        let exchange = exchange.map_err(|what| Error::Unsupported(what.to_owned()))?;
+        let exchange = exchange.map_err(|what| Error::unsupported(what.to_owned()))?;
         let Some(request) = exchange else {
             return Ok(None);
         };
@@ -376,8 +378,8 @@ impl<P: Platform> Connection<P> {
     /// Tells of a redirect that is not the answer to anything begun here. It is
     /// not kept: whoever can send redirects must not be able to fill the
     /// history.
-    fn refuse(&self, error: Error, now: Timestamp) -> Error {
-        if matches!(error, Error::ProtocolViolation(_)) {
+    fn refuse(&self, error: Box<Error>, now: Timestamp) -> Box<Error> {
+        if matches!(*error, Error::ProtocolViolation(_)) {
             self.tell(&[Event::new(
                 now,
                 EventKind::RedirectRefused,
@@ -389,10 +391,10 @@ impl<P: Platform> Connection<P> {
 
     /// Remembers how an authorization ended. A credential that is there goes on
     /// being used.
-    pub(super) async fn note_failed_authorization(&self, error: Error) -> Error {
+    pub(super) async fn note_failed_authorization(&self, error: Box<Error>) -> Box<Error> {
         let now = self.platform.now();
         let event = Event::new(now, EventKind::AuthorizationFailed, error.to_string());
-        let cause = match &error {
+        let cause = match &*error {
             Error::Denied(server_error) => Some(FailureCause::Denied(server_error.clone())),
             Error::Refused(server_error) => Some(FailureCause::Refused(server_error.clone())),
             Error::ProtocolViolation(violation) => Some(FailureCause::Violation(violation.clone())),
@@ -421,12 +423,12 @@ impl<P: Platform> Connection<P> {
     }
 }
 
-fn unknown_state() -> Error {
+fn unknown_state() -> Box<Error> {
     state_violation(
         "the redirect answers no authorization that is under way here: its state is unknown, used or expired",
     )
 }
 
-fn state_violation(message: &str) -> Error {
+fn state_violation(message: &str) -> Box<Error> {
     Error::violation(ViolationKind::State, message)
 }

@@ -45,7 +45,7 @@ impl<P: Platform> Connection<P> {
     pub async fn begin_device_authorization(&self) -> Result<DeviceAuthorization> {
         self.ensure_configured()?;
         if !self.config.grant.needs_user() {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "a device code for the grant {}",
                 self.config.grant.grant_type()
             )));
@@ -205,16 +205,18 @@ impl<P: Platform> Connection<P> {
             Err(Failure::Refused(error)) => {
                 return match error.code.as_str() {
                     "authorization_pending" => Ok(Err(Undecided::Pending)),
-                    "access_denied" => Err(Error::Denied(error)),
+                    "access_denied" => Err(Error::denied(error)),
                     "expired_token" => Err(expired()),
-                    _ => Err(Error::Refused(error)),
+                    _ => Err(Error::refused(error)),
                 };
             }
             Err(Failure::Transient { .. }) if says_slow_down(&http) => {
                 return Ok(Err(Undecided::SlowDown));
             }
             Err(Failure::Transient { .. }) => return Ok(Err(Undecided::Unreachable)),
-            Err(Failure::Violation(violation)) => return Err(Error::ProtocolViolation(violation)),
+            Err(Failure::Violation(violation)) => {
+                return Err(Error::ProtocolViolation(violation).into());
+            }
         };
         let new = self.authorized(response, &http, &device.server, None, &device.scope);
         Ok(Ok(new.await?))
@@ -244,12 +246,12 @@ fn says_slow_down(response: &http::Response) -> bool {
         .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some("slow_down"))
 }
 
-fn none_under_way() -> Error {
-    Error::NotAuthorized("no device authorization is under way; begin one".to_owned())
+fn none_under_way() -> Box<Error> {
+    Error::not_authorized("no device authorization is under way; begin one".to_owned())
 }
 
-fn expired() -> Error {
-    Error::NotAuthorized(
+fn expired() -> Box<Error> {
+    Error::not_authorized(
         "the device code expired before the user had decided; begin again".to_owned(),
     )
 }

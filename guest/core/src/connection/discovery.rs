@@ -124,7 +124,7 @@ pub async fn register_client(
         .map_err(|what| Error::not_configured("client metadata", &what, "write one JSON object"))?;
     let server = discover(platform, issuer, TIMEOUT_MILLIS).await?;
     let Some(url) = &server.registration_endpoint else {
-        return Err(Error::Unsupported(format!(
+        return Err(Error::unsupported(format!(
             "{issuer} registers no clients by itself; register this one on the server's own page"
         )));
     };
@@ -162,5 +162,5 @@ pub(super) fn bearer(token: &SecretString) -> SecretString {
 }
 
 fn endpoint(what: &str, url: &str) -> Result<Endpoint> {
-    Endpoint::parse(url).map_err(|wrong| Error::NotAuthorized(format!("{what} {wrong}")))
+    Endpoint::parse(url).map_err(|wrong| Error::not_authorized(format!("{what} {wrong}")))
 }

@@ -7,6 +7,7 @@
 
 use super::fake::{CODE, FakePlatform, World, one_step, run, wait_for};
 use super::*;
+use crate::error::Unboxed as _;
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
@@ -77,7 +78,8 @@ fn explore(callers: usize, budget: Budget, seconds_later: u64, check: impl Fn(&E
             let ending = walk.end(path);
             check(&ending);
             let needs_user = |result: &Option<(Result<Token>, Timestamp)>| {
-                matches!(result, Some((Err(Error::ReauthorizationRequired(_)), _)))
+                let error = result.as_ref().and_then(|(token, _)| token.as_ref().err());
+                error.is_some_and(|error| matches!(**error, Error::ReauthorizationRequired(_)))
             };
             tally.needed_user += usize::from(ending.results.iter().any(needs_user));
             continue;
@@ -271,7 +273,7 @@ fn it_recovers_or_says_why(ending: &Ending) {
     world.let_run(0);
     world.pass(2000);
     let later = run(world.open(CODE).token(&TokenOptions::default()));
-    match later {
+    match later.unboxed() {
         Ok(_) => {}
         Err(Error::ReauthorizationRequired(cause)) => {
             let intervened = ending.stalled || ending.crashed.contains(&true);

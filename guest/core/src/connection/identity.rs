@@ -107,7 +107,10 @@ impl<P: Platform> Connection<P> {
         let place = metadata::endpoint("jwks_uri", &Some(url.to_owned()))?;
         let timeout = self.config.timeout_millis();
         let mut found = self.read_document(&place, timeout).await;
-        if matches!(found, Err(Error::Unavailable(_))) {
+        if found
+            .as_ref()
+            .is_err_and(|error| matches!(**error, Error::Unavailable(_)))
+        {
             self.platform.sleep(KEYS_PAUSE_MILLIS).await;
             found = self.read_document(&place, timeout).await;
         }
@@ -164,14 +167,14 @@ impl<P: Platform> Connection<P> {
             return Ok(vec![("Authorization", bearer(access_token))]);
         }
         if !is_of("dpop") {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "tokens of the type {}",
                 token.token_type
             )));
         }
         let without_fragment = url.split('#').next().unwrap_or_default();
         let url = Endpoint::parse(without_fragment)
-            .map_err(|what| Error::Unsupported(format!("a proof for a URL that {what}")))?;
+            .map_err(|what| Error::unsupported(format!("a proof for a URL that {what}")))?;
         let subject = Subject {
             method,
             url: &url,
@@ -242,7 +245,7 @@ impl<P: Platform> Connection<P> {
     ) -> Result<Object> {
         let told = response.header("www-authenticate");
         if let Some(code) = told.and_then(|header| challenge::parameter(header, "error")) {
-            return Err(Error::Refused(ServerError::new(
+            return Err(Error::refused(ServerError::new(
                 printable(&code, secrets),
                 told.and_then(|header| challenge::parameter(header, "error_description"))
                     .map(|text| printable(&text, secrets)),
@@ -276,6 +279,6 @@ pub(super) fn subject_of(id_token: &SecretString) -> Option<String> {
     token.text("sub").map(str::to_owned)
 }
 
-fn forged() -> Error {
+fn forged() -> Box<Error> {
     violation("the id_token is not signed by the server")
 }

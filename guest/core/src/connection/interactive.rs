@@ -183,7 +183,7 @@ impl<P: Platform> Connection<P> {
         loop {
             let left = patience.millis_since(self.platform.now());
             if left == 0 {
-                return Err(Error::NotAuthorized(
+                return Err(Error::not_authorized(
                     "the user did not decide in time".to_owned(),
                 ));
             }
@@ -210,7 +210,7 @@ impl<P: Platform> Connection<P> {
                 listener.next(wait).await.map_err(from_user_agent_error)?
             };
             let Some(arrival) = arrival else {
-                return Err(Error::NotAuthorized(
+                return Err(Error::not_authorized(
                     "the user did not come back from the authorization server in time".to_owned(),
                 ));
             };
@@ -250,9 +250,9 @@ fn is_foreign(error: &Error) -> bool {
     ))
 }
 
-fn from_user_agent_error(error: UserAgentError) -> Error {
+fn from_user_agent_error(error: UserAgentError) -> Box<Error> {
     match error {
-        UserAgentError::Denied(why) => Error::Forbidden(why),
+        UserAgentError::Denied(why) => Error::forbidden(why),
         UserAgentError::Unavailable(cause) => Error::unavailable(cause),
     }
 }

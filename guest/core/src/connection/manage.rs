@@ -110,7 +110,7 @@ impl<P: Platform> Connection<P> {
             (Some(_), Some(failure)) if is_valid && is_passing(&failure.cause) => {
                 ConnectionState::Authorized
             }
-            (_, Some(failure)) => ConnectionState::Error(error_of(failure)),
+            (_, Some(failure)) => ConnectionState::Error(*error_of(failure)),
             (None, None) => ConnectionState::NotAuthorized,
             (Some(credential), None) if is_valid || self.is_refreshable(credential) => {
                 ConnectionState::Authorized
@@ -213,14 +213,16 @@ impl<P: Platform> Connection<P> {
             let response = self.send(&call, request).await;
             let response =
                 response.map_err(|failure| from_http_failure(&call.endpoint, failure))?;
-            match refusal(&call.endpoint, &response, &secrets) {
-                None => {}
+            let Some(refused) = refusal(&call.endpoint, &response, &secrets) else {
+                continue;
+            };
+            match &*refused {
                 // RFC 7009 section 2.2.1: it revokes refresh tokens alone.
-                Some(Error::Refused(error))
+                Error::Refused(error)
                     if error.code == "unsupported_token_type"
                         && hint == "access_token"
                         && refresh_token.is_some() => {}
-                Some(error) => return Err(error),
+                _ => return Err(refused),
             }
         }
         let event = Event::new(
@@ -315,8 +317,8 @@ fn expiry_in(known: &Object, credential: &Credential) -> Option<Timestamp> {
     Some(Timestamp(expiry)).filter(|expiry| *expiry > credential.received_at)
 }
 
-pub(super) fn no_credential() -> Error {
-    Error::NotAuthorized("the connection has no credential".to_owned())
+pub(super) fn no_credential() -> Box<Error> {
+    Error::not_authorized("the connection has no credential".to_owned())
 }
 
 /// Whether a failure says nothing about the credential.

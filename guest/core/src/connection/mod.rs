@@ -137,7 +137,7 @@ impl<P: Platform> Connection<P> {
     fn ensure_configured(&self) -> Result<()> {
         match config::errors_in(&self.problems) {
             errors if errors.is_empty() => Ok(()),
-            errors => Err(Error::NotConfigured(errors)),
+            errors => Err(Error::NotConfigured(errors).into()),
         }
     }
 
@@ -308,11 +308,11 @@ fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-fn from_http_failure(url: &Endpoint, failure: http::Failure) -> Error {
+fn from_http_failure(url: &Endpoint, failure: http::Failure) -> Box<Error> {
     let host = url.host();
     match failure {
-        http::Failure::Forbidden(why) => Error::Forbidden(why),
-        http::Failure::TooLarge => Error::ProtocolViolation(too_large(url)),
+        http::Failure::Forbidden(why) => Error::forbidden(why),
+        http::Failure::TooLarge => Error::ProtocolViolation(too_large(url)).into(),
         failure => Error::unavailable(format!("{host}: {failure}")),
     }
 }
@@ -325,15 +325,15 @@ fn too_large(url: &Endpoint) -> Violation {
     }
 }
 
-fn from_secret_error(error: SecretError) -> Error {
+fn from_secret_error(error: SecretError) -> Box<Error> {
     match error {
         SecretError::NotFound(what) => Error::not_configured(
             "ref",
             &what,
             "provide what the reference names, or change it",
         ),
-        SecretError::Denied(why) => Error::Forbidden(why),
+        SecretError::Denied(why) => Error::forbidden(why),
         SecretError::Unavailable(cause) => Error::unavailable(cause),
-        SecretError::Unsupported(what) => Error::Unsupported(what),
+        SecretError::Unsupported(what) => Error::unsupported(what),
     }
 }

@@ -6,7 +6,7 @@ use super::fake_keys;
 use super::*;
 use crate::authorization::Redirect;
 use crate::base64::base64url;
-use crate::error::ViolationKind;
+use crate::error::{Unboxed as _, ViolationKind};
 use crate::event::EventKind;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -398,7 +398,7 @@ fn a_server_in_the_redirect_that_is_none_of_the_providers_gets_nothing() {
         let (_, sent) = flow.begin();
         let encoded: String = form_urlencoded::byte_serialize(server.as_bytes()).collect();
         let query = format!("code=c&state={}&accounts-server={encoded}", sent["state"]);
-        let Err(Error::ProtocolViolation(violation)) = flow.complete(&query) else {
+        let Err(Error::ProtocolViolation(violation)) = flow.complete(&query).unboxed() else {
             panic!("{server}");
         };
         assert_eq!(violation.kind, ViolationKind::Issuer);
@@ -433,7 +433,7 @@ fn the_code_is_found_by_the_name_that_the_provider_gives_it() {
     let state = &sent["state"];
     let twice = format!("spapi_oauth_code=c&spapi_oauth_code=d&state={state}");
     assert!(matches!(
-        flow.complete(&twice),
+        flow.complete(&twice).unboxed(),
         Err(Error::ProtocolViolation(_))
     ));
     flow.world.answer_with(Answer::status(200, GOOD));
@@ -625,7 +625,7 @@ fn an_exchange_that_fails_ends_the_authorization() {
         .expect_err("refused");
     assert!(!error.to_string().contains("s e&c"), "{error}");
     assert!(matches!(
-        run(flow.connection.token(&TokenOptions::default())),
+        run(flow.connection.token(&TokenOptions::default())).unboxed(),
         Err(Error::NotAuthorized(_))
     ));
 }
@@ -717,6 +717,7 @@ fn an_acknowledgement_without_a_token_authorizes_nothing() {
     flow.world
         .answer_with(Answer::status(200, r#"{"result":"0000","message":"OK"}"#));
     let completed = flow.complete(&format!("code=c&state={}", sent["state"]));
+    let completed = completed.unboxed();
     assert!(
         matches!(completed, Err(Error::ProtocolViolation(_))),
         "{completed:?}"

@@ -121,7 +121,7 @@ impl<P: Platform> Connection<P> {
 
     /// What keeps a renewal from being tried: the last failure, or that there is
     /// no way without the user.
-    fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Error> {
+    fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Box<Error>> {
         let failure = record.failure.as_ref();
         let failure = failure.filter(|failure| failure.binding == self.binding);
         let is_asked_for = matches!(demand, Demand::NewerThan(_));
@@ -156,11 +156,11 @@ impl<P: Platform> Connection<P> {
             return Ok(Way::Grant);
         }
         Err(match (credential, bound) {
-            (None, _) => Error::NotAuthorized(match &record.failure {
+            (None, _) => Error::not_authorized(match &record.failure {
                 Some(failure) => error_of(failure).to_string(),
                 None => "the connection has not been authorized".to_owned(),
             }),
-            (Some(_), None) => Error::NotAuthorized(
+            (Some(_), None) => Error::not_authorized(
                 "the configuration names another client or server than the one that the connection was authorized for".to_owned(),
             ),
             (Some(credential), Some(_)) => Error::ReauthorizationRequired(Reauthorization {
@@ -170,7 +170,8 @@ impl<P: Platform> Connection<P> {
                     "the token has expired, and the server gave no refresh token".to_owned()
                 },
                 error: None,
-            }),
+            })
+            .into(),
         })
     }
 
@@ -780,7 +781,7 @@ impl<P: Platform> Connection<P> {
         if current.credential.is_some() {
             Ok(current)
         } else {
-            Err(Error::NotAuthorized(
+            Err(Error::not_authorized(
                 "the connection was cleared while its token was being renewed".to_owned(),
             ))
         }
@@ -801,11 +802,11 @@ impl<P: Platform> Connection<P> {
     }
 
     /// Remembers that the metadata could not be had, like a renewal that failed.
-    async fn note_undiscovered(&self, version: &Version, error: Error) -> Error {
-        let cause = match error {
+    async fn note_undiscovered(&self, version: &Version, error: Box<Error>) -> Box<Error> {
+        let cause = match *error {
             Error::Unavailable(failure) => FailureCause::Unavailable(failure.cause),
             Error::ProtocolViolation(violation) => FailureCause::Violation(violation),
-            other => return other,
+            other => return other.into(),
         };
         let setback = Setback {
             cause,
@@ -820,7 +821,7 @@ impl<P: Platform> Connection<P> {
         begun: &Version,
         is_contested: bool,
         error: ServerError,
-    ) -> Error {
+    ) -> Box<Error> {
         let journal = begun.record.journal.as_ref();
         let reason = if is_contested || journal.is_some_and(|intent| intent.in_doubt) {
             "the server no longer accepts the refresh token; an earlier renewal was interrupted, so the server has probably replaced the token in an answer that never arrived, or taken its second use for theft"
@@ -840,7 +841,7 @@ impl<P: Platform> Connection<P> {
 
     /// Remembers a failure, so that nobody asks again too soon, and makes the
     /// error of it. The credential stays as it is.
-    async fn note_failure(&self, begun: &Version, setback: Setback) -> Error {
+    async fn note_failure(&self, begun: &Version, setback: Setback) -> Box<Error> {
         let now = self.platform.now();
         let earlier = begun.record.failure.as_ref();
         let attempts = earlier
@@ -1003,7 +1004,7 @@ pub(super) fn unbound() -> Violation {
     }
 }
 
-fn lease_lost() -> Error {
+fn lease_lost() -> Box<Error> {
     Error::storage(
         StorageFailureKind::Unavailable,
         "the lease ran out before the record could be stored",
@@ -1011,8 +1012,8 @@ fn lease_lost() -> Error {
 }
 
 /// The error that a stored failure stands for.
-pub(super) fn error_of(failure: &Failure) -> Error {
-    match &failure.cause {
+pub(super) fn error_of(failure: &Failure) -> Box<Error> {
+    Box::new(match &failure.cause {
         FailureCause::Unavailable(cause) => Error::Unavailable(Unavailability {
             cause: cause.clone(),
             retry_at: failure.retry_at,
@@ -1021,5 +1022,5 @@ pub(super) fn error_of(failure: &Failure) -> Error {
         FailureCause::Violation(violation) => Error::ProtocolViolation(violation.clone()),
         FailureCause::Reauthorization(cause) => Error::ReauthorizationRequired(cause.clone()),
         FailureCause::Denied(error) => Error::Denied(error.clone()),
-    }
+    })
 }

@@ -116,7 +116,7 @@ impl<P: Platform> Connection<P> {
         let key = self.platform.public_key(reference).await;
         let key = json::parse_object(key.map_err(from_secret_error)?.as_bytes());
         let key = key.map_err(|what| {
-            Error::Unsupported(format!("the host's key {reference} as a JWK: {what}"))
+            Error::unsupported(format!("the host's key {reference} as a JWK: {what}"))
         })?;
         Ok((reference, key))
     }
@@ -131,7 +131,7 @@ impl<P: Platform> Connection<P> {
     ) -> Result<SecretString> {
         let (reference, key) = self.signing_key().await?;
         let unusable = || {
-            Error::Unsupported(format!(
+            Error::unsupported(format!(
                 "signing with the key {reference}: it is neither RSA, nor of a NIST curve, nor Ed25519"
             ))
         };
@@ -161,7 +161,7 @@ impl<P: Platform> Connection<P> {
         let public = jws::public_members(&key);
         public
             .map(jws::thumbprint)
-            .ok_or_else(|| Error::Unsupported(format!("binding tokens to the key {reference}")))
+            .ok_or_else(|| Error::unsupported(format!("binding tokens to the key {reference}")))
     }
 
     /// A proof for one request (RFC 9449 section 4).
@@ -398,7 +398,7 @@ pub(super) fn refusal(
     endpoint: &Endpoint,
     response: &http::Response,
     secrets: &[SecretString],
-) -> Option<Error> {
+) -> Option<Box<Error>> {
     let status = response.status;
     if (200..300).contains(&status) {
         return None;
@@ -410,7 +410,7 @@ pub(super) fn refusal(
             .map(|text| printable(text, secrets))
     };
     match text("error") {
-        Some(code) if status < 500 && status != 429 => Some(Error::Refused(ServerError::new(
+        Some(code) if status < 500 && status != 429 => Some(Error::refused(ServerError::new(
             code,
             text("error_description"),
             text("error_uri"),

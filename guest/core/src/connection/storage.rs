@@ -171,7 +171,7 @@ impl<P: Platform> Connection<P> {
             SecretError::Unavailable(cause) => {
                 Error::storage(StorageFailureKind::Unavailable, cause)
             }
-            SecretError::Denied(why) => Error::Forbidden(why),
+            SecretError::Denied(why) => Error::forbidden(why),
         })
     }
 
@@ -204,12 +204,12 @@ pub(super) fn may_pass(error: &Error) -> bool {
     }
 }
 
-pub(super) fn from_store_error(error: StoreError) -> Error {
+pub(super) fn from_store_error(error: StoreError) -> Box<Error> {
     match error {
         StoreError::Unavailable(message) => {
             Error::storage(StorageFailureKind::Unavailable, message)
         }
-        StoreError::Denied(why) => Error::Forbidden(why),
+        StoreError::Denied(why) => Error::forbidden(why),
         StoreError::Corrupt(message) => Error::storage(StorageFailureKind::Corrupt, message),
     }
 }

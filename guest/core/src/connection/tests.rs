@@ -16,7 +16,7 @@ use super::fake_server::Decision;
 use super::*;
 use crate::authorization::{AuthorizationOptions, Redirect};
 use crate::device_authorization::DeviceAuthorization;
-use crate::error::{StorageFailureKind, Unavailability, ViolationKind};
+use crate::error::{StorageFailureKind, Unavailability, Unboxed as _, ViolationKind};
 use crate::http::Failure;
 use crate::platform::StoreError;
 use crate::record::RenewalReason;
@@ -61,15 +61,15 @@ fn ok(token: &str) -> Result<String> {
 }
 
 fn unavailable<T>(result: &Result<T>) -> &Unavailability {
-    match result {
-        Err(Error::Unavailable(failure)) => failure,
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("it was available"),
+    match result.as_ref().err().map(|error| &**error) {
+        Some(Error::Unavailable(failure)) => failure,
+        Some(other) => panic!("{other:?}"),
+        None => panic!("it was available"),
     }
 }
 
 fn reauthorization_reason(result: Result<String>) -> String {
-    match result {
+    match result.unboxed() {
         Err(Error::ReauthorizationRequired(cause)) => cause.reason,
         other => panic!("{other:?}"),
     }
@@ -91,7 +91,10 @@ mod obtaining {
     fn a_connection_that_was_never_authorized_has_no_token() {
         let world = World::new();
         let connection = world.open(CODE);
-        assert!(matches!(token(&connection), Err(Error::NotAuthorized(_))));
+        assert!(matches!(
+            token(&connection).unboxed(),
+            Err(Error::NotAuthorized(_))
+        ));
         assert_eq!(world.token_requests(), 0);
         assert_eq!(state(&connection), ConnectionState::NotAuthorized);
     }
@@ -100,7 +103,7 @@ mod obtaining {
     fn an_incomplete_config_tells_every_problem_and_sends_nothing() {
         let world = World::new();
         let connection = world.open("{}");
-        let Err(Error::NotConfigured(problems)) = token(&connection) else {
+        let Err(Error::NotConfigured(problems)) = token(&connection).unboxed() else {
             panic!("it was configured");
         };
         assert_eq!(problems.len(), 3);
@@ -146,7 +149,7 @@ mod obtaining {
     fn a_missing_secret_names_its_reference() {
         let world = World::new();
         let config = CLIENT_CREDENTIALS.replace("\"secret\"", r#"{"ref": "env:OTHER"}"#);
-        let Err(Error::NotConfigured(problems)) = token(&world.open(&config)) else {
+        let Err(Error::NotConfigured(problems)) = token(&world.open(&config)).unboxed() else {
             panic!("it was there");
         };
         assert_eq!(problems[0].message, "there is no env:OTHER");
@@ -232,7 +235,7 @@ mod obtaining {
         let options = TokenOptions::default();
         let url = "https://api.example/";
         let header = run(connection.authorization_headers("GET", url, &options, None));
-        assert!(matches!(header, Err(Error::Unsupported(_))));
+        assert!(matches!(header.unboxed(), Err(Error::Unsupported(_))));
     }
 
     #[test]
@@ -542,7 +545,7 @@ mod renewing {
         let connection = world.open(CLIENT_CREDENTIALS);
         world.answer_with(Answer::status(401, r#"{"error":"invalid_client"}"#));
         for _ in 0..3 {
-            let Err(Error::Refused(error)) = token(&connection) else {
+            let Err(Error::Refused(error)) = token(&connection).unboxed() else {
                 panic!("it was accepted");
             };
             assert_eq!(
@@ -563,7 +566,7 @@ mod renewing {
             let connection = world.authorized();
             world.pass(1000);
             world.answer_with(Answer::status(200, body));
-            let Err(Error::ProtocolViolation(violation)) = token(&connection) else {
+            let Err(Error::ProtocolViolation(violation)) = token(&connection).unboxed() else {
                 panic!("{body} was accepted");
             };
             assert_eq!(violation.kind, ViolationKind::Response);
@@ -579,7 +582,7 @@ mod renewing {
         world.pass(1000);
         world.answer_with(Answer::Fails(Failure::TooLarge));
         assert!(matches!(
-            token(&connection),
+            token(&connection).unboxed(),
             Err(Error::ProtocolViolation(_))
         ));
         world.pass(10);
@@ -647,7 +650,7 @@ mod crashing {
         let mut needed_user = 0;
         for steps in 0..40 {
             let (world, connection, result) = renewed_after_crash(steps);
-            match result {
+            match result.unboxed() {
                 Ok(_) => {
                     world.pass(1000);
                     assert!(token(&connection).is_ok(), "after {steps} effects");
@@ -738,7 +741,7 @@ mod crashing {
         let connection = world.open(CLIENT_CREDENTIALS);
         let flow = begun(&world, &connection);
         world.failing_writes.set(u32::MAX);
-        let result = run(flow);
+        let result = run(flow).unboxed();
         assert!(matches!(result, Err(Error::Storage(_))), "{result:?}");
     }
 
@@ -748,7 +751,10 @@ mod crashing {
         let connection = world.authorized();
         world.pass(1000);
         world.failing_writes.set(u32::MAX);
-        assert!(matches!(token(&connection), Err(Error::Storage(_))));
+        assert!(matches!(
+            token(&connection).unboxed(),
+            Err(Error::Storage(_))
+        ));
         assert_eq!(world.token_requests(), 0);
     }
 
@@ -759,9 +765,9 @@ mod crashing {
         world.pass(1000);
         let flow = begun(&world, &connection);
         run(world.open(CODE).clear()).expect("cleared");
-        assert!(matches!(run(flow), Err(Error::NotAuthorized(_))));
+        assert!(matches!(run(flow).unboxed(), Err(Error::NotAuthorized(_))));
         assert!(matches!(
-            token(&world.open(CODE)),
+            token(&world.open(CODE)).unboxed(),
             Err(Error::NotAuthorized(_))
         ));
     }
@@ -816,7 +822,7 @@ mod authorizing {
     }
 
     fn kind(result: Result<()>) -> ViolationKind {
-        match result {
+        match result.unboxed() {
             Err(Error::ProtocolViolation(violation)) => violation.kind,
             other => panic!("{other:?}"),
         }
@@ -930,7 +936,9 @@ mod authorizing {
             &connection,
             &format!("error=access_denied&state={}", begun.state.reveal()),
         );
-        assert!(matches!(denied, Err(Error::Denied(error)) if error.code == "access_denied"));
+        assert!(
+            matches!(denied.unboxed(), Err(Error::Denied(error)) if error.code == "access_denied")
+        );
         assert!(matches!(
             state(&connection),
             ConnectionState::Error(Error::Denied(_))
@@ -964,7 +972,7 @@ mod authorizing {
         world.pass(1000);
         let elsewhere = CODE.replace("https://as.example/token", "https://evil.example/token");
         assert!(matches!(
-            token(&world.open(&elsewhere)),
+            token(&world.open(&elsewhere)).unboxed(),
             Err(Error::NotAuthorized(_))
         ));
         assert_eq!(world.received.borrow().len(), 0);
@@ -992,7 +1000,7 @@ mod authorizing {
         let world = openid_world();
         let config = r#"{"client_id": "id", "client_secret": "s", "grant_type": "client_credentials",
             "issuer": "https://as.example/"}"#;
-        let Err(Error::ProtocolViolation(violation)) = token(&world.open(config)) else {
+        let Err(Error::ProtocolViolation(violation)) = token(&world.open(config)).unboxed() else {
             panic!("it was accepted");
         };
         assert_eq!(violation.kind, ViolationKind::Issuer);
@@ -1140,7 +1148,7 @@ mod interacting {
     #[test]
     fn a_denial_ends_the_wait_and_the_user_is_told() {
         let (status, told) = authorize(&World::new(), &["error=access_denied&state=STATE"]);
-        assert!(matches!(status, Err(Error::Denied(_))));
+        assert!(matches!(status.unboxed(), Err(Error::Denied(_))));
         assert!(matches!(told.as_slice(), [Outcome::Failed(_)]));
     }
 
@@ -1162,7 +1170,7 @@ mod interacting {
         let config = devices::DEVICE;
         assert_eq!(authorize_device(config, "allow"), (Ok(()), 5));
         let (denied, _) = authorize_device(config, "deny");
-        assert!(matches!(denied, Err(Error::Denied(_))));
+        assert!(matches!(denied.unboxed(), Err(Error::Denied(_))));
         // By redirect or by device is the user's choice, not the config's.
         let code = config.replace(r#""grant_type": "device_code", "#, "");
         assert_eq!(authorize_device(&code, "allow"), (Ok(()), 5));
@@ -1171,7 +1179,7 @@ mod interacting {
     #[test]
     fn a_user_of_a_device_who_does_not_decide_is_not_awaited_for_ever() {
         let (result, seconds) = authorize_device(devices::DEVICE, "");
-        assert!(matches!(result, Err(Error::NotAuthorized(_))));
+        assert!(matches!(result.unboxed(), Err(Error::NotAuthorized(_))));
         assert_eq!(seconds, 60);
     }
 
@@ -1188,7 +1196,7 @@ mod interacting {
     #[test]
     fn a_user_who_does_not_come_back_is_not_awaited_for_ever() {
         let (status, told) = authorize(&World::new(), &[]);
-        assert!(matches!(status, Err(Error::NotAuthorized(_))));
+        assert!(matches!(status.unboxed(), Err(Error::NotAuthorized(_))));
         assert_eq!(told, []);
     }
 }
@@ -1201,7 +1209,10 @@ mod managing {
         let world = World::new();
         let connection = world.authorized();
         run(connection.clear()).expect("cleared");
-        assert!(matches!(token(&connection), Err(Error::NotAuthorized(_))));
+        assert!(matches!(
+            token(&connection).unboxed(),
+            Err(Error::NotAuthorized(_))
+        ));
         assert_eq!(state(&connection), ConnectionState::NotAuthorized);
         assert_eq!(kinds_in_history(&connection), ["authorized", "cleared"]);
     }
@@ -1253,7 +1264,7 @@ mod managing {
             token(&world.open(CODE)).map(drop),
             run(world.open(CODE).clear()),
         ] {
-            let Err(Error::Storage(failure)) = result else {
+            let Err(Error::Storage(failure)) = result.unboxed() else {
                 panic!("it opened");
             };
             assert_eq!(failure.kind, StorageFailureKind::WrongKey);
@@ -1273,7 +1284,7 @@ mod managing {
             .expect("an entry")
             .value[30] ^= 1;
         let before = world.entries.borrow().clone();
-        let Err(Error::Storage(failure)) = token(&world.open(CODE)) else {
+        let Err(Error::Storage(failure)) = token(&world.open(CODE)).unboxed() else {
             panic!("it opened");
         };
         assert_eq!(failure.kind, StorageFailureKind::Corrupt);

@@ -346,7 +346,8 @@ pub fn complete(config: &mut Config, dialect: Dialect) {
 /// it begins or ends like it.
 fn unknown_provider(id: &str) -> String {
     let ids: Vec<_> = all().map(|provider| provider.id).collect();
-    match config::nearest(id, ids.iter().map(String::as_str)) {
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    match config::nearest(id, &ids) {
         Some(near) => format!("did you mean {near}?"),
         None => "choose one of the catalogue, or remove it and name the issuer or the endpoints"
             .to_owned(),

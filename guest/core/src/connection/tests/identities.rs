@@ -24,7 +24,7 @@ fn good() -> (Rc<World>, Crm) {
 }
 
 pub(super) fn refused(authorized: Result<()>) -> String {
-    match authorized {
+    match authorized.unboxed() {
         Err(Error::ProtocolViolation(violation)) => violation.message,
         other => panic!("{other:?}"),
     }
@@ -287,7 +287,9 @@ mod userinfo {
         world.server.borrow_mut().access.clear();
         world.server.borrow_mut().lifetime = Some(0);
         let refused = run(connection.userinfo());
-        assert!(matches!(refused, Err(Error::Refused(error)) if error.code == "invalid_token"));
+        assert!(
+            matches!(refused.unboxed(), Err(Error::Refused(error)) if error.code == "invalid_token")
+        );
         assert_eq!(world.sent_to("/userinfo").len(), 3);
     }
 
@@ -301,7 +303,7 @@ mod userinfo {
         ));
         let refused = run(connection.userinfo());
         assert!(
-            matches!(refused, Err(Error::Refused(error)) if error.code == "insufficient_scope")
+            matches!(refused.unboxed(), Err(Error::Refused(error)) if error.code == "insufficient_scope")
         );
     }
 
@@ -312,7 +314,7 @@ mod userinfo {
         assert!(run(connection.userinfo()).is_ok());
         world.server.borrow_mut().id_token.is_forged = true;
         assert!(matches!(
-            run(connection.userinfo()),
+            run(connection.userinfo()).unboxed(),
             Err(Error::ProtocolViolation(_))
         ));
     }
@@ -321,7 +323,7 @@ mod userinfo {
     fn a_server_without_it_is_said_to_be() {
         let world = World::new();
         assert!(matches!(
-            run(world.authorized().userinfo()),
+            run(world.authorized().userinfo()).unboxed(),
             Err(Error::Unsupported(_))
         ));
     }
@@ -372,7 +374,7 @@ mod introspection {
         world.authorize(&connection).expect("authorized");
         assert_eq!(token(&connection), ok("access-2"));
         assert!(matches!(
-            run(connection.introspect()),
+            run(connection.introspect()).unboxed(),
             Err(Error::ProtocolViolation(_))
         ));
     }
@@ -381,7 +383,7 @@ mod introspection {
     fn a_server_without_it_is_said_to_be() {
         let world = World::new();
         assert!(matches!(
-            run(world.authorized().introspect()),
+            run(world.authorized().introspect()).unboxed(),
             Err(Error::Unsupported(_))
         ));
     }

@@ -112,7 +112,10 @@ fn a_proof_is_not_made_for_what_is_no_url() {
     let connection = authorized(&world);
     for url in ["", "api.example", "http://api.example/", "https://a b/"] {
         assert!(
-            matches!(headers(&connection, url, None), Err(Error::Unsupported(_))),
+            matches!(
+                headers(&connection, url, None).unboxed(),
+                Err(Error::Unsupported(_))
+            ),
             "{url}"
         );
     }
@@ -149,7 +152,7 @@ fn a_nonce_that_changes_for_ever_is_not_followed_for_ever() {
     world.pass(1000);
     world.received.borrow_mut().clear();
     world.server.borrow_mut().nonces = Nonces::Changing;
-    let Err(Error::Refused(error)) = token(&connection) else {
+    let Err(Error::Refused(error)) = token(&connection).unboxed() else {
         panic!("it was given one");
     };
     assert_eq!(error.code, "use_dpop_nonce");
@@ -177,7 +180,10 @@ fn the_resources_nonce_is_followed_and_never_for_ever() {
     assert!(claims.reveal().contains(r#""sub":"user""#));
     world.server.borrow_mut().nonces = Nonces::Changing;
     world.received.borrow_mut().clear();
-    assert!(matches!(run(connection.userinfo()), Err(Error::Refused(_))));
+    assert!(matches!(
+        run(connection.userinfo()).unboxed(),
+        Err(Error::Refused(_))
+    ));
     assert_eq!(world.sent_to("/userinfo").len(), 3);
 }
 
@@ -189,7 +195,7 @@ fn a_token_that_is_not_bound_is_refused_where_nothing_is_lost_by_it() {
         world.authorize(&world.open(CONFIG)),
         token(&world.open(ROBOT)).map(drop),
     ] {
-        let Err(Error::ProtocolViolation(violation)) = result else {
+        let Err(Error::ProtocolViolation(violation)) = result.unboxed() else {
             panic!("it was taken");
         };
         assert!(
@@ -222,5 +228,8 @@ fn another_key_is_another_credential() {
     let world = world();
     authorized(&world);
     let other = world.open(&CONFIG.replace("key:ec", "key:rsa"));
-    assert!(matches!(token(&other), Err(Error::NotAuthorized(_))));
+    assert!(matches!(
+        token(&other).unboxed(),
+        Err(Error::NotAuthorized(_))
+    ));
 }

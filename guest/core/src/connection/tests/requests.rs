@@ -156,7 +156,7 @@ mod pushing {
             &super::super::super::fake_server::metadata().to_string(),
         ));
         world.answer_with(Answer::oauth_error("invalid_request"));
-        let Err(Error::Refused(error)) = begin(&connection) else {
+        let Err(Error::Refused(error)) = begin(&connection).unboxed() else {
             panic!("it was taken");
         };
         assert_eq!(
@@ -177,7 +177,10 @@ mod pushing {
             ));
             world.answer_with(Answer::status(201, body));
             assert!(
-                matches!(begin(&connection), Err(Error::ProtocolViolation(_))),
+                matches!(
+                    begin(&connection).unboxed(),
+                    Err(Error::ProtocolViolation(_))
+                ),
                 "{body}"
             );
         }
@@ -191,7 +194,7 @@ mod pushing {
             serde_json::Value::Null,
         )]);
         let begun = begin(&world.open(&with(r#""par": true"#)));
-        assert!(matches!(begun, Err(Error::Unsupported(_))));
+        assert!(matches!(begun.unboxed(), Err(Error::Unsupported(_))));
     }
 }
 
@@ -234,7 +237,7 @@ mod signing {
     fn a_server_that_takes_signed_requests_alone_is_given_one_or_the_key_is_asked_for() {
         let world = World::with_metadata();
         world.publish(&[("require_signed_request_object", true.into())]);
-        let Err(Error::NotConfigured(problems)) = begin(&world.open(CONFIG)) else {
+        let Err(Error::NotConfigured(problems)) = begin(&world.open(CONFIG)).unboxed() else {
             panic!("it was begun");
         };
         assert_eq!(problems[0].field, "signing_key");

@@ -138,7 +138,7 @@ fn the_metadata_is_that_of_exactly_the_issuer() {
             .open(CONFIG)
             .begin_authorization(&AuthorizationOptions::default()));
         assert!(
-            matches!(begun, Err(Error::ProtocolViolation(_))),
+            matches!(begun.unboxed(), Err(Error::ProtocolViolation(_))),
             "{issuer}"
         );
     }
@@ -165,7 +165,7 @@ fn metadata_that_cannot_be_used_is_refused_with_the_reason_and_nothing_is_lost()
         ),
     ] {
         world.publish(&[(name, value)]);
-        let told = match world.authorize(&connection) {
+        let told = match world.authorize(&connection).unboxed() {
             Err(Error::ProtocolViolation(violation)) => violation.message,
             other => panic!("{other:?}"),
         };
@@ -175,7 +175,7 @@ fn metadata_that_cannot_be_used_is_refused_with_the_reason_and_nothing_is_lost()
     // One that never ends is cut off by the platform.
     world.answer_with(Answer::Fails(Failure::TooLarge));
     assert!(matches!(
-        world.authorize(&connection),
+        world.authorize(&connection).unboxed(),
         Err(Error::ProtocolViolation(_))
     ));
     world.answer_with(Answer::Fails(Failure::InDoubt(
@@ -195,13 +195,16 @@ fn an_error_is_bound_to_its_state_like_a_code() {
         &connection,
         &format!("error=access_denied&state=other&{iss}"),
     );
-    assert!(matches!(foreign, Err(Error::ProtocolViolation(_))));
+    assert!(matches!(
+        foreign.unboxed(),
+        Err(Error::ProtocolViolation(_))
+    ));
     let state = begun.state.reveal();
     let ours = complete(
         &connection,
         &format!("error=access_denied&state={state}&{iss}"),
     );
-    assert!(matches!(ours, Err(Error::Denied(_))));
+    assert!(matches!(ours.unboxed(), Err(Error::Denied(_))));
 }
 
 #[test]
@@ -216,7 +219,7 @@ fn the_token_endpoint_is_posted_to_and_its_redirects_are_not_followed() {
         String::new(),
     ));
     assert!(matches!(
-        complete(&connection, &query),
+        complete(&connection, &query).unboxed(),
         Err(Error::ProtocolViolation(_))
     ));
     let received = world.received.borrow();
@@ -230,7 +233,7 @@ fn the_client_authenticates_in_one_way_and_probes_for_no_other() {
     world.server.borrow_mut().authentication = Some(ClientAuthentication::ClientSecretPost);
     let config = CONFIG.replacen('{', r#"{"client_secret": "secret", "#, 1);
     assert!(matches!(
-        world.authorize(&world.open(&config)),
+        world.authorize(&world.open(&config)).unboxed(),
         Err(Error::Refused(_))
     ));
     assert_eq!(world.token_requests(), 1);
@@ -341,7 +344,10 @@ fn an_endpoint_is_https_or_on_this_machine() {
         let config = CLIENT_CREDENTIALS.replace("https://as.example/token", endpoint);
         let world = World::new();
         assert!(
-            matches!(token(&world.open(&config)), Err(Error::NotConfigured(_))),
+            matches!(
+                token(&world.open(&config)).unboxed(),
+                Err(Error::NotConfigured(_))
+            ),
             "{endpoint}"
         );
         let world = World::with_metadata();
