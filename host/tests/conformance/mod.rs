@@ -2,6 +2,7 @@
 //! the public interface of the library.
 
 mod contract;
+mod directories;
 mod matching;
 mod scenario;
 mod secrets;
