@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
-use super::matching::{Bindings, Outcome, elements, known, text};
+use super::matching::{Bindings, Outcome, Signature, elements, known, text};
 use super::{Place, contract, failed, steps};
 
 /// Runs a case.
@@ -293,6 +293,30 @@ impl Stage<'_> {
             browser.await.map_err(failed)?;
         }
 
+        for signed in self.compare(step, answers)? {
+            let verified = opened
+                .secrets
+                .verify(
+                    &signed.jwk,
+                    &signed.algorithm,
+                    &signed.data,
+                    &signed.signature,
+                )
+                .await;
+            if verified != Ok(true) {
+                return Err(format!("the JWT's signature: {verified:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what has come of a step with what is expected. The signatures
+    /// that were met on the way are still to be checked.
+    fn compare(
+        &self,
+        step: &Value,
+        answers: Vec<Outcome<Result<Value, Error>>>,
+    ) -> Outcome<Vec<Signature>> {
         let mut scene = self.scene.lock();
         if let Some(wrong) = scene.wrong.first() {
             return Err(wrong.clone());
@@ -334,23 +358,7 @@ impl Stage<'_> {
                 .collect();
             scene.bindings.expect(expected, Some(&kinds), "events")?;
         }
-        let signatures = std::mem::take(&mut scene.bindings.signatures);
-        drop(scene);
-        for signed in signatures {
-            let verified = opened
-                .secrets
-                .verify(
-                    &signed.jwk,
-                    &signed.algorithm,
-                    &signed.data,
-                    &signed.signature,
-                )
-                .await;
-            if verified != Ok(true) {
-                return Err(format!("the JWT's signature: {verified:?}"));
-            }
-        }
-        Ok(())
+        Ok(std::mem::take(&mut scene.bindings.signatures))
     }
 }
 
