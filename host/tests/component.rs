@@ -2,6 +2,8 @@
 //! resource server on the loopback interface. Without a component in the build
 //! there is nothing to test, and every test fails saying so.
 
+mod conformance;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

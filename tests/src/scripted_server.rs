@@ -173,11 +173,12 @@ type Script = Arc<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>;
 #[derive(Default)]
 struct Stage {
     scripts: BTreeMap<String, Script>,
+    otherwise: Option<Script>,
     received: Vec<ReceivedRequest>,
 }
 
-/// A server on a free port of 127.0.0.1; it ends when dropped. What is not in
-/// its script it answers with 404.
+/// A server on a free port of 127.0.0.1; it ends when dropped. What is in no
+/// script it answers with 404.
 pub struct ScriptedServer {
     address: SocketAddr,
     stage: Arc<Mutex<Stage>>,
@@ -236,6 +237,11 @@ impl ScriptedServer {
         lock(&self.stage)
             .scripts
             .insert(path.to_owned(), Arc::new(script));
+    }
+
+    /// Answers by a function from now on whatever no other script is for.
+    pub fn otherwise(&self, script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) {
+        lock(&self.stage).otherwise = Some(Arc::new(script));
     }
 
     /// The requests to a path so far, answered or not.
@@ -336,7 +342,8 @@ async fn respond(
     let script = {
         let mut stage = lock(&stage);
         stage.received.push(received.clone());
-        stage.scripts.get(&received.path).cloned()
+        let script = stage.scripts.get(&received.path);
+        script.or(stage.otherwise.as_ref()).cloned()
     };
     let Answer { delay, act } = match script {
         Some(script) => script(&received),
