@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { Tokenwell } from 'tokenwell';
 
 const { TOKENWELL_REPOSITORY: repository, TOKENWELL_CLI: cli } = process.env;
 assert.ok(repository, 'run the tests by `npm test`');
@@ -240,4 +241,11 @@ export async function settles(promise, ms = 60_000) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** A host that is closed with the test. */
+export function host(t, options) {
+  const tokenwell = new Tokenwell(options);
+  t.after(() => tokenwell.close());
+  return tokenwell;
 }
