@@ -7,7 +7,8 @@ import { installPackage, repository, root } from './prepare.mjs';
 
 const folder = installPackage();
 try {
-  const files = readdirSync(join(folder, 'tests')).filter((name) => name.endsWith('.test.mjs'));
+  const only = process.env.TOKENWELL_TEST_ONLY;
+  const files = readdirSync(join(folder, 'tests')).filter((name) => name.endsWith('.test.mjs') && (!only || only.split(',').some((word) => name.startsWith(word))));
   const { status } = spawnSync(
     process.execPath,
     ['--test', '--test-reporter=tap', ...process.argv.slice(2), ...files.map((name) => join('tests', name))],

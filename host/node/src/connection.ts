@@ -372,11 +372,12 @@ function fits(kept: Kept, minValiditySeconds: number | undefined, rejected: stri
   return Number(kept.token.expiresAt) * 1000 - now > minValiditySeconds * 1000;
 }
 
-function tokenOf({ accessToken, tokenType, expiresAt, scope, refreshable }: contract.Token): Token {
+function tokenOf({ accessToken, tokenType, expiresAt, freshUntil, scope, refreshable }: contract.Token): Token {
   return {
     accessToken,
     tokenType,
     expiresAt: expiresAt === undefined ? undefined : dateOf(expiresAt),
+    freshUntil: freshUntil === undefined ? undefined : dateOf(freshUntil),
     scope: [...scope],
     refreshable,
   };

@@ -36,7 +36,10 @@ export function valueOf(outcome: Outcome, context: CallContext | undefined): unk
 
 /** An error of the contract in the words of this package. */
 export function fromContract(error: contract.Error, cause?: unknown): TokenwellError {
-  return errorOf(error.kind, error.message, {
+  // Whoever sees but the message shall know the fields.
+  const wrong = error.problems.filter(({ severity }) => severity === 'error').map(({ field, message }) => `${field} ${message}`);
+  const message = error.kind === 'not-configured' && wrong.length > 0 ? `${error.message}: ${wrong.join('; ')}` : error.message;
+  return errorOf(error.kind, message, {
     problems: error.problems,
     serverError: error.serverError,
     retryAt: error.retryAt === undefined ? undefined : dateOf(error.retryAt),

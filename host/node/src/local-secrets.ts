@@ -105,6 +105,7 @@ export class LocalSecrets implements Secrets {
       throw new SecretError('not-found', `there is no sealed secret ${name}`);
     }
     const id = keyId(loaded.value);
+    if (id === undefined) throw new SecretError('unavailable', `${key} is damaged`);
     const keys = await this.#keys.get(id);
     const sealedUnder = keys.find((known) => known.id === id);
     if (sealedUnder === undefined) throw new SecretError('not-found', `${key} is sealed under a key that is not at hand`);

@@ -28,6 +28,8 @@ export interface Token {
   readonly tokenType: string;
   /** When it expires by this machine's clock; absent: not known. */
   readonly expiresAt: Date | undefined;
+  /** Until when it is handed out again without asking the component; absent: as long as no server refuses it. */
+  readonly freshUntil: Date | undefined;
   /** The scopes granted. */
   readonly scope: readonly string[];
   /** Whether it can be renewed without the user. */

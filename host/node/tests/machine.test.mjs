@@ -35,7 +35,8 @@ for (const algorithm of ['RS256', 'PS256', 'ES256', 'EdDSA']) {
     await writeFile(join(folder, 'key.pem'), server.keys[algorithm].pem);
     await writeFile(join(folder, 'key.jwk'), JSON.stringify(server.keys[algorithm].jwk));
     const tokenwell = host(t, { directory: folder });
-    for (const file of ['key.pem', 'key.jwk']) {
+    // Of an RSA key in PEM nobody knows that it is for PSS.
+    for (const file of algorithm === 'PS256' ? ['key.jwk'] : ['key.pem', 'key.jwk']) {
       const connection = await tokenwell.open('machine', {
         issuer: server.issuer,
         grant_type: 'client_credentials',
@@ -67,7 +68,7 @@ test('tokens are bound to a key with DPoP, nonces of the server included', async
   assert.equal((await connection.token()).tokenType, 'DPoP');
   const headers = await connection.authorizationHeaders('GET', `${RESOURCE}contacts`);
   assert.match(headers.authorization, /^DPoP /);
-  const [, claims] = headers.dpop.split('.').map((part) => JSON.parse(Buffer.from(part, 'base64url').toString() || '{}'), 2);
+  const [, claims] = headers.dpop.split('.').slice(0, 2).map((part) => JSON.parse(Buffer.from(part, 'base64url')));
   assert.equal(claims.htu, `${RESOURCE}contacts`);
 });
 
@@ -82,14 +83,13 @@ test('a token that was rejected is renewed, unless it has been replaced', async 
 });
 
 test('a token with less validity than is asked for is renewed', async (t) => {
-  const { config, requests } = await tokenEndpoint(t, (n) => ({
-    json: { access_token: `t${n}`, token_type: 'Bearer', expires_in: n === 1 ? 1000 : 9000 },
-  }));
+  const { config, requests } = await tokenEndpoint(t, (n) => ({ json: { access_token: `t${n}`, token_type: 'Bearer', expires_in: 20 } }));
   const tokenwell = host(t);
   const connection = await tokenwell.open('crm', config);
-  await connection.token();
-  assert.equal((await connection.token({ minValiditySeconds: 100 })).accessToken, 't1');
-  assert.equal((await connection.token({ minValiditySeconds: 5000 })).accessToken, 't2');
+  const { expiresAt } = await connection.token();
+  // More than nine tenths of its lifetime is asked of no token.
+  while (expiresAt - Date.now() > 16_000) await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal((await connection.token({ minValiditySeconds: 100 })).accessToken, 't2');
   assert.equal(requests.length, 2);
 });
 
