@@ -5,6 +5,8 @@
 // result comes too; the worker sleeps in `Atomics.wait` until the answer is there,
 // the main thread never.
 import type { MessagePort } from 'node:worker_threads';
+import type { SealingKey } from './seal.js';
+import type { Entry } from './store.js';
 
 /** A call of the component. */
 export interface Call {
@@ -14,6 +16,10 @@ export interface Call {
   args: unknown[];
   /** The connection that a method is of. */
   connection?: { name: string; config: unknown };
+  /** The connection's entry, where it was at hand. */
+  prefetched?: Prefetched | undefined;
+  /** The sealing keys, where they were at hand. */
+  sealingKeys?: readonly SealingKey[] | undefined;
 }
 
 /** What came of a call: a value, an error of the contract, or a fault. */
@@ -22,16 +28,23 @@ export type Outcome =
   | { tag: 'error'; error: unknown }
   | { tag: 'fault'; message: string; stack: string | undefined };
 
-/** The end of a call. */
-export interface Finished {
-  outcome: Outcome;
-}
-
 /** What the worker asks. Whoever sends the number 0 wants no answer. */
 export interface Request {
   id: number;
   operation: string;
   args: unknown[];
+}
+
+/** What the worker sends at once: what it tells and asks, and at the end of a call what came of it. */
+export interface Message {
+  requests: Request[];
+  outcome?: Outcome;
+}
+
+/** An entry that was loaded before it was asked for. */
+export interface Prefetched {
+  key: string;
+  loaded: { tag: 'absent' } | { tag: 'entry'; val: Entry };
 }
 
 /** The main thread's answer. `error` is a payload of the contract. */

@@ -2,7 +2,8 @@
 // everything else by asking the main thread.
 import { randomBytes } from 'node:crypto';
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
-import type { Reply, Request } from './bridge.js';
+import type { SealingKey } from './seal.js';
+import type { Call, Message, Outcome, Prefetched, Reply, Request } from './bridge.js';
 
 const dispose: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('dispose');
 
@@ -18,6 +19,8 @@ export class Bridge {
   readonly #port: MessagePort;
   readonly #answers: Int32Array;
   readonly #replies = new Map<number, Reply>();
+  /** What is told by the next message: each wakes the main thread, which costs more than what is in it. */
+  #told: Request[] = [];
   #last = 0;
 
   constructor(port: MessagePort, answers: Int32Array) {
@@ -29,18 +32,30 @@ export class Bridge {
   begin(): void {
     this.#drain();
     this.#replies.clear();
+    this.#told = [];
+  }
+
+  /** Ends the call. */
+  finish(outcome: Outcome): void {
+    this.#post({ requests: this.#told, outcome });
   }
 
   /** Asks, and does not wait. */
   ask(operation: string, ...args: unknown[]): number {
     this.#last += 1;
-    this.#port.postMessage({ id: this.#last, operation, args } satisfies Request);
+    this.#told.push({ id: this.#last, operation, args });
+    this.#post({ requests: this.#told });
     return this.#last;
   }
 
-  /** Tells what needs no answer. */
+  /** Tells what needs no answer, before anything else is asked or waited for. */
   tell(operation: string, ...args: unknown[]): void {
-    this.#port.postMessage({ id: 0, operation, args } satisfies Request);
+    this.#told.push({ id: 0, operation, args });
+  }
+
+  #post(message: Message): void {
+    this.#told = [];
+    this.#port.postMessage(message);
   }
 
   /** Asks and waits. */
@@ -52,6 +67,7 @@ export class Bridge {
 
   /** Waits until one of those is answered, or until that time. */
   wait(ids: readonly number[], until: number): void {
+    if (this.#told.length > 0) this.#post({ requests: this.#told });
     for (;;) {
       const seen = Atomics.load(this.#answers, 0);
       this.#drain();
@@ -121,8 +137,12 @@ interface Answer {
 
 const NOW = -Infinity;
 
-/** Everything that is imported. */
-export function imports(bridge: Bridge): Record<string, unknown> {
+/** Everything that is imported, and what readies it for a call. */
+export function imports(bridge: Bridge): { provided: Record<string, unknown>; begin(call: Call): void } {
+  /** What the main thread has looked up unasked. It holds until anything else is asked. */
+  let prefetched: Prefetched | undefined;
+  /** The sealing keys that this call has been given. */
+  let sealingKeys: readonly SealingKey[] | undefined;
   class Fields {
     #entries: [string, Uint8Array][] = [];
     static of(entries: [string, Uint8Array][]): Fields {
@@ -339,27 +359,46 @@ export function imports(bridge: Bridge): Record<string, unknown> {
 
   const asked =
     (operation: string) =>
-    (...args: unknown[]): unknown =>
-      bridge.call(operation, ...args);
+    (...args: unknown[]): unknown => {
+      prefetched = undefined;
+      return bridge.call(operation, ...args);
+    };
 
-  return {
+  const provided = {
     'tokenwell:oauth2/events': { emit: (event: unknown) => bridge.tell('emit', event) },
     'tokenwell:oauth2/secrets': {
       resolve: asked('resolve'),
-      sealingKeys: asked('sealing-keys'),
+      sealingKeys: (needed: string | undefined) => {
+        // Asked for with each record that is opened or sealed; one answer does for a call.
+        if (sealingKeys === undefined || (needed !== undefined && sealingKeys.every(({ id }) => id !== needed))) {
+          prefetched = undefined;
+          sealingKeys = bridge.call('sealing-keys', needed) as readonly SealingKey[];
+        }
+        return sealingKeys;
+      },
       sign: asked('sign'),
       publicKey: asked('public-key'),
       verify: asked('verify'),
     },
     'tokenwell:oauth2/token-store': {
       Lease,
-      load: asked('load'),
+      load: (key: string, known: bigint | undefined) => {
+        if (prefetched?.key !== key) {
+          prefetched = undefined;
+          return bridge.call('load', key, known);
+        }
+        const { loaded } = prefetched;
+        return loaded.tag === 'entry' && loaded.val.version === known ? { tag: 'unchanged' } : loaded;
+      },
       compareAndSwap: asked('compare-and-swap'),
       delete: asked('delete'),
       acquireLease: (key: string, ttl: bigint, wait: bigint) => {
+        prefetched = undefined;
         const lease = bridge.call('acquire-lease', key, Number(ttl), Number(wait)) as
-          | { handle: number; fence: bigint }
+          | { handle: number; fence: bigint; prefetched: Prefetched | undefined }
           | undefined;
+        // Whoever takes a lease looks at the entry next.
+        prefetched = lease?.prefetched;
         return lease && new Lease(lease.handle, lease.fence);
       },
     },
@@ -375,8 +414,10 @@ export function imports(bridge: Bridge): Record<string, unknown> {
     },
     'wasi:clocks/monotonic-clock': {
       now: () => process.hrtime.bigint(),
-      subscribeDuration: (nanoseconds: bigint) =>
-        new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6),
+      subscribeDuration: (nanoseconds: bigint) => {
+        prefetched = undefined;
+        return new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6);
+      },
     },
     'wasi:clocks/wall-clock': {
       now: () => {
@@ -389,6 +430,7 @@ export function imports(bridge: Bridge): Record<string, unknown> {
     },
     'wasi:http/outgoing-handler': {
       handle: (request: OutgoingRequest, options: RequestOptions | undefined) => {
+        prefetched = undefined;
         const future = new FutureIncomingResponse(request, options);
         request.outgoing.future = future;
         return future;
@@ -407,5 +449,12 @@ export function imports(bridge: Bridge): Record<string, unknown> {
     'wasi:io/poll': { Pollable, poll },
     'wasi:io/streams': { InputStream, OutputStream },
     'wasi:random/random': { getRandomBytes: (length: bigint) => randomBytes(Number(length)) },
+  };
+  return {
+    provided,
+    begin: (call) => {
+      prefetched = call.prefetched;
+      sealingKeys = call.sealingKeys;
+    },
   };
 }

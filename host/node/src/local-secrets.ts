@@ -66,6 +66,11 @@ export class LocalSecrets implements Secrets {
     return this.#keys.get(needed);
   }
 
+  /** @internal The keys that this process has, where it has any. */
+  knownSealingKeys(): readonly SealingKey[] | undefined {
+    return this.#keys.known;
+  }
+
   async sign(key: string, algorithm: string, data: Uint8Array): Promise<Uint8Array> {
     return sign(await this.resolve(key), algorithm, data);
   }

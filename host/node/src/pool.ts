@@ -4,7 +4,7 @@
 // waits.
 import { readFile } from 'node:fs/promises';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
-import type { Call, Finished, Outcome, Request, WorkerData } from './bridge.js';
+import type { Call, Message, Outcome, Request, WorkerData } from './bridge.js';
 import type { CallContext } from './services.js';
 
 /** How long a worker that has nothing to do is kept, where it is not the last, in milliseconds. */
@@ -66,9 +66,9 @@ class ComponentWorker {
       const stack = failure instanceof Error ? failure.stack : undefined;
       this.#settle({ tag: 'fault', message, stack });
     });
-    port1.on('message', (message: Request | Finished) => {
-      if ('outcome' in message) this.#settle(message.outcome);
-      else void this.#answer(message);
+    port1.on('message', ({ requests, outcome }: Message) => {
+      for (const request of requests) void this.#answer(request);
+      if (outcome !== undefined) this.#settle(outcome);
     });
     port1.unref();
     this.#worker.unref();
@@ -79,7 +79,7 @@ class ComponentWorker {
     this.#job = job;
     // The process stays while a call is under way.
     this.#worker.ref();
-    this.#worker.postMessage(job.call);
+    this.#worker.postMessage({ ...job.call, ...job.context.prefetch(job.call) } satisfies Call);
   }
 
   retireAfter(ms: number, retire: () => void): void {

@@ -33,6 +33,10 @@ export class SealingKeys {
     readonly isVolatile: boolean,
   ) {}
 
+  get known(): readonly SealingKey[] | undefined {
+    return this.#known.length > 0 ? this.#known : undefined;
+  }
+
   /** The keys: the first seals, all open. `needed` is one to open with. */
   async get(needed: string | undefined): Promise<readonly SealingKey[]> {
     // One after the other: the second finds what the first has looked up.

@@ -1,7 +1,9 @@
 // The main thread's half: does for a call of the component what it asks for.
 import { describe } from './config.js';
 import { HttpError, type HttpClient, type HttpRequest } from './http-client.js';
-import type { Request, Reply } from './bridge.js';
+import type { Call, Prefetched, Reply, Request } from './bridge.js';
+import { LocalSecrets } from './local-secrets.js';
+import { MemoryStore } from './memory-store.js';
 import * as secrets from './secrets.js';
 import { SecretError, type Secrets } from './secrets.js';
 import * as stores from './store.js';
@@ -67,6 +69,31 @@ export class CallContext {
     for (const listener of this.#listeners.values()) void quietly(() => listener.close());
   }
 
+  /** What a call asks first, where it is at hand. */
+  prefetch({ connection }: Call): Pick<Call, 'prefetched' | 'sealingKeys'> {
+    if (connection === undefined) return {};
+    const { secrets: held } = this.provided;
+    return {
+      prefetched: this.#prefetched(`${connection.name}.tokens`),
+      sealingKeys: held instanceof LocalSecrets ? held.knownSealingKeys() : undefined,
+    };
+  }
+
+  #prefetched(key: string): Prefetched | undefined {
+    const { store } = this.provided;
+    // Of a store that takes its time, what is loaded unasked might be old when it is asked for.
+    if (!(store instanceof MemoryStore)) return undefined;
+    try {
+      const loaded = stores.checkLoaded(store.load(key));
+      if (loaded === 'unchanged') return undefined;
+      if (loaded !== undefined) this.versions.set(key, loaded.version);
+      return { key, loaded: loaded === undefined ? { tag: 'absent' } : { tag: 'entry', val: loaded } };
+    } catch {
+      // It is told when it is asked for.
+      return undefined;
+    }
+  }
+
   /** Answers a request of the worker; `undefined` where it wants no answer. */
   async answer({ id, operation, args }: Request): Promise<Reply | undefined> {
     try {
@@ -128,7 +155,7 @@ export class CallContext {
         if (lease === undefined) return undefined;
         const handle = (this.#handles += 1);
         this.#leases.set(handle, lease);
-        return { handle, fence: lease.fence };
+        return { handle, fence: lease.fence, prefetched: this.#prefetched(key) };
       }
       case 'lease-drop': {
         const lease = this.#leases.get(args[0] as number);

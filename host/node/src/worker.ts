@@ -1,13 +1,17 @@
 // The worker: runs the component, one call at a time, in one instance, which is
 // replaced when it has failed.
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Call, Finished, Outcome, WorkerData } from './bridge.js';
+import type { Call, Outcome, WorkerData } from './bridge.js';
 import { instantiate, type ImportObject, type Root } from './component/component.js';
 import { Bridge, imports } from './imports.js';
 
+// What jco makes looks there with every step of every call, and a plain object is
+// looked at faster.
+Object.defineProperty(process, 'env', { value: {} });
+
 const { port, answers, modules } = workerData as WorkerData;
 const bridge = new Bridge(port, new Int32Array(answers));
-const provided = imports(bridge) as unknown as ImportObject;
+const host = imports(bridge);
 
 function moduleNamed(path: string): WebAssembly.Module {
   const module = modules[path];
@@ -15,7 +19,7 @@ function moduleNamed(path: string): WebAssembly.Module {
   return module;
 }
 
-const start = (): Root => instantiate(moduleNamed, provided);
+const start = (): Root => instantiate(moduleNamed, host.provided as unknown as ImportObject);
 
 let instance: Root | undefined = start();
 
@@ -38,6 +42,7 @@ function run({ target, method, args, connection }: Call): unknown {
 
 parentPort?.on('message', (call: Call) => {
   bridge.begin();
+  host.begin(call);
   let outcome: Outcome;
   try {
     outcome = { tag: 'value', value: run(call) };
@@ -51,6 +56,6 @@ parentPort?.on('message', (call: Call) => {
       outcome = { tag: 'fault', message: fault.message, stack: fault.stack };
     }
   }
-  // By the port that events go by, so that it comes after them.
-  port.postMessage({ outcome } satisfies Finished);
+  // By the port that events go by, so that it does not come before them.
+  bridge.finish(outcome);
 });
