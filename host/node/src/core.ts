@@ -45,7 +45,8 @@ export function fromContract(error: contract.Error, cause?: unknown): TokenwellE
     retryAt: error.retryAt === undefined ? undefined : dateOf(error.retryAt),
     violation: error.violation,
     storage: error.storage,
-    ...(cause === undefined ? {} : { cause }),
+    // What was thrown last need not be what this error is of.
+    ...(cause instanceof Error && error.message.includes(cause.message) ? { cause } : {}),
   });
 }
 

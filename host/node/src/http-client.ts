@@ -5,6 +5,7 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { isIP } from 'node:net';
+import { createSecureContext } from 'node:tls';
 
 /** What holds where a request names no timeout, in milliseconds. */
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -61,6 +62,8 @@ export class HttpClient {
   readonly #secure: https.Agent;
 
   constructor(options: { ca?: string | readonly string[] | undefined; identity?: Identity | undefined }) {
+    // Throws where the two are no PEM, or do not belong together.
+    if (options.identity !== undefined) createSecureContext({ cert: options.identity.certificate, key: options.identity.key });
     const pooling = { keepAlive: true, timeout: IDLE_TIMEOUT_MS, noDelay: true };
     this.#plain = new http.Agent(pooling);
     this.#secure = new https.Agent({

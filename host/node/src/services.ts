@@ -370,6 +370,7 @@ function payloadOf(operation: string, error: unknown): Payload {
   }
   if (error instanceof Unsettled) return fitting(operation, 'unavailable', error.message);
   const why = error instanceof Error ? error.message : `${describe(error)} was thrown`;
+  if (operation === 'http') return { tag: 'internal-error', val: why };
   return fitting(operation, 'unavailable', `${NAMES[operation] ?? operation} failed: ${why}`);
 }
 
