@@ -1,5 +1,6 @@
 // Tests the package as it is installed: `npm test`. Arguments are passed on to
-// `node --test`, such as `--test-name-pattern=…`.
+// `node --test`, such as `--test-name-pattern=…`; TOKENWELL_TEST_ONLY=fetch,tls runs the
+// files whose names begin so.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
