@@ -1,0 +1,59 @@
+// What the worker that runs the component and the main thread say to each other.
+//
+// A call goes to the worker by the worker's own port. While the component runs, it
+// asks the main thread for everything it imports by a second port, by which the
+// result comes too; the worker sleeps in `Atomics.wait` until the answer is there,
+// the main thread never.
+import type { MessagePort } from 'node:worker_threads';
+import type { SealingKey } from './seal.js';
+import type { Entry } from './store.js';
+
+/** A call of the component. */
+export interface Call {
+  /** Which interface: a function of `connections`, a method of a connection, or `authorize`. */
+  target: 'connections' | 'connection' | 'interactive';
+  method: string;
+  args: unknown[];
+  /** The connection that a method is of. */
+  connection?: { name: string; config: unknown };
+  /** The connection's entry, where it was at hand. */
+  prefetched?: Prefetched | undefined;
+  /** The sealing keys, where they were at hand. */
+  sealingKeys?: readonly SealingKey[] | undefined;
+}
+
+/** What came of a call: a value, an error of the contract, or a fault. */
+export type Outcome =
+  | { tag: 'value'; value: unknown }
+  | { tag: 'error'; error: unknown }
+  | { tag: 'fault'; message: string; stack: string | undefined };
+
+/** What the worker asks. Whoever sends the number 0 wants no answer. */
+export interface Request {
+  id: number;
+  operation: string;
+  args: unknown[];
+}
+
+/** What the worker sends at once: what it tells and asks, and at the end of a call what came of it. */
+export interface Message {
+  requests: Request[];
+  outcome?: Outcome;
+}
+
+/** An entry that was loaded before it was asked for. */
+export interface Prefetched {
+  key: string;
+  loaded: { tag: 'absent' } | { tag: 'entry'; val: Entry };
+}
+
+/** The main thread's answer. `error` is a payload of the contract. */
+export type Reply = { id: number; value: unknown } | { id: number; error: unknown };
+
+/** What a worker is started with. */
+export interface WorkerData {
+  port: MessagePort;
+  /** Counts the answers, and is what the worker waits on. */
+  answers: SharedArrayBuffer;
+  modules: Record<string, WebAssembly.Module>;
+}

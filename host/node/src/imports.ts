@@ -1,0 +1,460 @@
+// What the component imports: the clocks and random numbers of this thread, and
+// everything else by asking the main thread.
+import { randomBytes } from 'node:crypto';
+import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
+import type { SealingKey } from './seal.js';
+import type { Call, Message, Outcome, Prefetched, Reply, Request } from './bridge.js';
+
+const dispose: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('dispose');
+
+/** An error of the contract, as jco wants it thrown. */
+class Failure extends Error {
+  constructor(readonly payload: unknown) {
+    super('an error of the contract');
+  }
+}
+
+/** Asks the main thread. */
+export class Bridge {
+  readonly #port: MessagePort;
+  readonly #answers: Int32Array;
+  readonly #replies = new Map<number, Reply>();
+  /** What is told by the next message: each wakes the main thread, which costs more than what is in it. */
+  #told: Request[] = [];
+  #last = 0;
+
+  constructor(port: MessagePort, answers: Int32Array) {
+    this.#port = port;
+    this.#answers = answers;
+  }
+
+  /** A new call begins: answers to the last one are nobody's. */
+  begin(): void {
+    this.#drain();
+    this.#replies.clear();
+    this.#told = [];
+  }
+
+  /** Ends the call. */
+  finish(outcome: Outcome): void {
+    this.#post({ requests: this.#told, outcome });
+  }
+
+  /** Asks, and does not wait. */
+  ask(operation: string, ...args: unknown[]): number {
+    this.#last += 1;
+    this.#told.push({ id: this.#last, operation, args });
+    this.#post({ requests: this.#told });
+    return this.#last;
+  }
+
+  /** Tells what needs no answer, before anything else is asked or waited for. */
+  tell(operation: string, ...args: unknown[]): void {
+    this.#told.push({ id: 0, operation, args });
+  }
+
+  #post(message: Message): void {
+    this.#told = [];
+    this.#port.postMessage(message);
+  }
+
+  /** Asks and waits. */
+  call(operation: string, ...args: unknown[]): unknown {
+    const id = this.ask(operation, ...args);
+    this.wait([id], Infinity);
+    return this.take(id);
+  }
+
+  /** Waits until one of those is answered, or until that time. */
+  wait(ids: readonly number[], until: number): void {
+    if (this.#told.length > 0) this.#post({ requests: this.#told });
+    for (;;) {
+      const seen = Atomics.load(this.#answers, 0);
+      this.#drain();
+      if (ids.some((id) => this.#replies.has(id))) return;
+      const left = until - performance.now();
+      if (left <= 0) return;
+      Atomics.wait(this.#answers, 0, seen, left);
+    }
+  }
+
+  isAnswered(id: number): boolean {
+    if (!this.#replies.has(id)) this.#drain();
+    return this.#replies.has(id);
+  }
+
+  take(id: number): unknown {
+    const reply = this.#replies.get(id);
+    this.#replies.delete(id);
+    if (reply === undefined) throw new Error(`the request ${id} is not answered`);
+    if ('error' in reply) throw new Failure(reply.error);
+    return reply.value;
+  }
+
+  #drain(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(this.#port) as { message: Reply } | undefined;
+      if (received === undefined) return;
+      this.#replies.set(received.message.id, received.message);
+    }
+  }
+}
+
+/** When something is ready: an answer, a time, or at once. */
+class Pollable {
+  constructor(
+    readonly bridge: Bridge,
+    readonly id: number | undefined,
+    readonly until: number,
+  ) {}
+
+  isReady(): boolean {
+    if (this.id !== undefined && this.bridge.isAnswered(this.id)) return true;
+    return performance.now() >= this.until;
+  }
+
+  block(): void {
+    this.bridge.wait(this.id === undefined ? [] : [this.id], this.until);
+  }
+}
+
+function poll(pollables: Pollable[]): Uint32Array {
+  for (;;) {
+    const ready = pollables.flatMap((pollable, index) => (pollable.isReady() ? [index] : []));
+    if (ready.length > 0) return Uint32Array.from(ready);
+    const ids = pollables.flatMap(({ id }) => (id === undefined ? [] : [id]));
+    const until = Math.min(...pollables.map((pollable) => pollable.until));
+    pollables[0]?.bridge.wait(ids, until);
+  }
+}
+
+/** What the main thread answers to an HTTP request. */
+interface Answer {
+  status: number;
+  headers: [string, string][];
+  body: Uint8Array;
+}
+
+const NOW = -Infinity;
+
+/** Everything that is imported, and what readies it for a call. */
+export function imports(bridge: Bridge): { provided: Record<string, unknown>; begin(call: Call): void } {
+  /** What the main thread has looked up unasked. It holds until anything else is asked. */
+  let prefetched: Prefetched | undefined;
+  /** The sealing keys that this call has been given. */
+  let sealingKeys: readonly SealingKey[] | undefined;
+  class Fields {
+    #entries: [string, Uint8Array][] = [];
+    static of(entries: [string, Uint8Array][]): Fields {
+      const fields = new Fields();
+      fields.#entries = entries;
+      return fields;
+    }
+    append(name: string, value: Uint8Array): void {
+      this.#entries.push([name, value]);
+    }
+    entries(): [string, Uint8Array][] {
+      return this.#entries;
+    }
+  }
+
+  class OutputStream {
+    readonly chunks: Uint8Array[] = [];
+    checkWrite(): bigint {
+      return 65536n;
+    }
+    write(contents: Uint8Array): void {
+      this.chunks.push(contents.slice());
+    }
+    subscribe(): Pollable {
+      return new Pollable(bridge, undefined, NOW);
+    }
+  }
+
+  class OutgoingBody {
+    readonly stream = new OutputStream();
+    future: FutureIncomingResponse | undefined;
+    write(): OutputStream {
+      return this.stream;
+    }
+    static finish(body: OutgoingBody): void {
+      body.future?.send(Buffer.concat(body.stream.chunks));
+    }
+  }
+
+  class RequestOptions {
+    connect: bigint | undefined;
+    firstByte: bigint | undefined;
+    betweenBytes: bigint | undefined;
+    setConnectTimeout(duration: bigint | undefined): void {
+      this.connect = duration;
+    }
+    setFirstByteTimeout(duration: bigint | undefined): void {
+      this.firstByte = duration;
+    }
+    setBetweenBytesTimeout(duration: bigint | undefined): void {
+      this.betweenBytes = duration;
+    }
+  }
+
+  class OutgoingRequest {
+    readonly outgoing = new OutgoingBody();
+    method = 'GET';
+    scheme = '';
+    authority = '';
+    path = '/';
+    constructor(readonly headers: Fields) {}
+    body(): OutgoingBody {
+      return this.outgoing;
+    }
+    setMethod(method: { tag: string; val?: string }): void {
+      this.method = method.val ?? method.tag.toUpperCase();
+    }
+    setPathWithQuery(path: string | undefined): void {
+      this.path = path ?? '/';
+    }
+    setScheme(scheme: { tag: string; val?: string } | undefined): void {
+      this.scheme = (scheme?.val ?? scheme?.tag ?? '').toLowerCase();
+    }
+    setAuthority(authority: string | undefined): void {
+      this.authority = authority ?? '';
+    }
+  }
+
+  class FutureIncomingResponse {
+    #id: number | undefined;
+    constructor(
+      readonly request: OutgoingRequest,
+      readonly options: RequestOptions | undefined,
+    ) {}
+    send(body: Uint8Array): void {
+      const { method, scheme, authority, path, headers } = this.request;
+      const milliseconds = (nanoseconds: bigint | undefined) =>
+        nanoseconds === undefined ? undefined : Number(nanoseconds / 1_000_000n);
+      this.#id = bridge.ask('http', {
+        method,
+        scheme,
+        authority,
+        path,
+        headers: headers.entries().map(([name, value]) => [name, Buffer.from(value).toString('latin1')]),
+        body,
+        connect: milliseconds(this.options?.connect),
+        firstByte: milliseconds(this.options?.firstByte),
+        betweenBytes: milliseconds(this.options?.betweenBytes),
+      });
+    }
+    subscribe(): Pollable {
+      return new Pollable(bridge, this.#id, this.#id === undefined ? NOW : Infinity);
+    }
+    get(): unknown {
+      if (this.#id === undefined) {
+        return { tag: 'ok', val: { tag: 'err', val: { tag: 'internal-error', val: 'the request was not finished' } } };
+      }
+      if (!bridge.isAnswered(this.#id)) return undefined;
+      const id = this.#id;
+      this.#id = undefined;
+      try {
+        return { tag: 'ok', val: { tag: 'ok', val: new IncomingResponse(bridge.take(id) as Answer) } };
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        return { tag: 'ok', val: { tag: 'err', val: error.payload } };
+      }
+    }
+    [dispose](): void {
+      if (this.#id !== undefined) bridge.tell('http-cancel', this.#id);
+    }
+  }
+
+  class IncomingResponse {
+    readonly #answer: Answer;
+    constructor(answer: Answer) {
+      this.#answer = answer;
+    }
+    status(): number {
+      return this.#answer.status;
+    }
+    headers(): Fields {
+      return Fields.of(this.#answer.headers.map(([name, value]) => [name, Buffer.from(value, 'latin1')]));
+    }
+    consume(): IncomingBody {
+      return new IncomingBody(this.#answer.body);
+    }
+  }
+
+  class IncomingBody {
+    constructor(readonly body: Uint8Array) {}
+    stream(): InputStream {
+      return new InputStream(this.body);
+    }
+  }
+
+  class InputStream {
+    #at = 0;
+    constructor(readonly body: Uint8Array) {}
+    read(length: bigint): Uint8Array {
+      if (this.#at >= this.body.length) throw new Failure({ tag: 'closed' });
+      const end = Math.min(this.body.length, this.#at + Number(length));
+      const chunk = this.body.subarray(this.#at, end);
+      this.#at = end;
+      return chunk;
+    }
+    subscribe(): Pollable {
+      return new Pollable(bridge, undefined, NOW);
+    }
+  }
+
+  class IoError {
+    toDebugString(): string {
+      return 'the stream failed';
+    }
+  }
+
+  class Lease {
+    constructor(
+      readonly handle: number,
+      readonly number: bigint,
+    ) {}
+    fence(): bigint {
+      return this.number;
+    }
+    [dispose](): void {
+      bridge.tell('lease-drop', this.handle);
+    }
+  }
+
+  class Arrival {
+    constructor(
+      readonly handle: number,
+      readonly arrived: unknown,
+    ) {}
+    redirect(): unknown {
+      return this.arrived;
+    }
+    respond(outcome: unknown): void {
+      bridge.call('arrival-respond', this.handle, outcome);
+    }
+    [dispose](): void {
+      bridge.tell('arrival-drop', this.handle);
+    }
+  }
+
+  class Listener {
+    constructor(
+      readonly handle: number,
+      readonly uri: string,
+    ) {}
+    redirectUri(): string {
+      return this.uri;
+    }
+    next(waitMilliseconds: bigint): Arrival | undefined {
+      const arrived = bridge.call('listener-next', this.handle, Number(waitMilliseconds)) as
+        | { handle: number; redirect: unknown }
+        | undefined;
+      return arrived && new Arrival(arrived.handle, arrived.redirect);
+    }
+    [dispose](): void {
+      bridge.tell('listener-drop', this.handle);
+    }
+  }
+
+  const asked =
+    (operation: string) =>
+    (...args: unknown[]): unknown => {
+      prefetched = undefined;
+      return bridge.call(operation, ...args);
+    };
+
+  const provided = {
+    'tokenwell:oauth2/events': { emit: (event: unknown) => bridge.tell('emit', event) },
+    'tokenwell:oauth2/secrets': {
+      resolve: asked('resolve'),
+      sealingKeys: (needed: string | undefined) => {
+        // Asked for with each record that is opened or sealed; one answer does for a call.
+        if (sealingKeys === undefined || (needed !== undefined && sealingKeys.every(({ id }) => id !== needed))) {
+          prefetched = undefined;
+          sealingKeys = bridge.call('sealing-keys', needed) as readonly SealingKey[];
+        }
+        return sealingKeys;
+      },
+      sign: asked('sign'),
+      publicKey: asked('public-key'),
+      verify: asked('verify'),
+    },
+    'tokenwell:oauth2/token-store': {
+      Lease,
+      load: (key: string, known: bigint | undefined) => {
+        if (prefetched?.key !== key) {
+          prefetched = undefined;
+          return bridge.call('load', key, known);
+        }
+        const { loaded } = prefetched;
+        return loaded.tag === 'entry' && loaded.val.version === known ? { tag: 'unchanged' } : loaded;
+      },
+      compareAndSwap: asked('compare-and-swap'),
+      delete: asked('delete'),
+      acquireLease: (key: string, ttl: bigint, wait: bigint) => {
+        prefetched = undefined;
+        const lease = bridge.call('acquire-lease', key, Number(ttl), Number(wait)) as
+          | { handle: number; fence: bigint; prefetched: Prefetched | undefined }
+          | undefined;
+        // Whoever takes a lease looks at the entry next.
+        prefetched = lease?.prefetched;
+        return lease && new Lease(lease.handle, lease.fence);
+      },
+    },
+    'tokenwell:oauth2/user-agent': {
+      Arrival,
+      Listener,
+      listen: (connection: string, redirectUri: string | undefined) => {
+        const { handle, uri } = bridge.call('listen', connection, redirectUri) as { handle: number; uri: string };
+        return new Listener(handle, uri);
+      },
+      openUrl: asked('open-url'),
+      showDeviceCode: asked('show-device-code'),
+    },
+    'wasi:clocks/monotonic-clock': {
+      now: () => process.hrtime.bigint(),
+      subscribeDuration: (nanoseconds: bigint) => {
+        prefetched = undefined;
+        return new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6);
+      },
+    },
+    'wasi:clocks/wall-clock': {
+      now: () => {
+        const milliseconds = Date.now();
+        return {
+          seconds: BigInt(Math.floor(milliseconds / 1000)),
+          nanoseconds: (milliseconds % 1000) * 1_000_000,
+        };
+      },
+    },
+    'wasi:http/outgoing-handler': {
+      handle: (request: OutgoingRequest, options: RequestOptions | undefined) => {
+        prefetched = undefined;
+        const future = new FutureIncomingResponse(request, options);
+        request.outgoing.future = future;
+        return future;
+      },
+    },
+    'wasi:http/types': {
+      Fields,
+      FutureIncomingResponse,
+      IncomingBody,
+      IncomingResponse,
+      OutgoingBody,
+      OutgoingRequest,
+      RequestOptions,
+    },
+    'wasi:io/error': { Error: IoError },
+    'wasi:io/poll': { Pollable, poll },
+    'wasi:io/streams': { InputStream, OutputStream },
+    'wasi:random/random': { getRandomBytes: (length: bigint) => randomBytes(Number(length)) },
+  };
+  return {
+    provided,
+    begin: (call) => {
+      prefetched = call.prefetched;
+      sealingKeys = call.sealingKeys;
+    },
+  };
+}

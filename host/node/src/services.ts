@@ -1,0 +1,403 @@
+// The main thread's half: does for a call of the component what it asks for.
+import { describe } from './config.js';
+import { HttpError, type HttpClient, type HttpRequest } from './http-client.js';
+import type { Call, Prefetched, Reply, Request } from './bridge.js';
+import { LocalSecrets } from './local-secrets.js';
+import { MemoryStore } from './memory-store.js';
+import * as secrets from './secrets.js';
+import { SecretError, type Secrets } from './secrets.js';
+import * as stores from './store.js';
+import { StoreError, type Lease, type TokenStore } from './store.js';
+import type { DeviceAuthorization, TokenwellEvent } from './types.js';
+import { UserAgentError, type Arrival, type Listener, type Outcome, type UserAgent } from './user-agent.js';
+
+/** What a host provides. */
+export interface Provided {
+  store: TokenStore;
+  secrets: Secrets;
+  userAgent: UserAgent;
+  /** How long a promise of the application's may take, in milliseconds. */
+  hostTimeoutMs: number;
+  emit(event: TokenwellEvent): void;
+}
+
+/** A promise of the application's that has not settled. */
+class Unsettled extends Error {}
+
+type Payload = { tag: string; val?: unknown };
+
+/** What belongs to one call of the component: what it holds, and what it has seen. */
+export class CallContext {
+  /** The version last seen of each entry. */
+  readonly versions = new Map<string, bigint>();
+  /** What the application's own parts threw last. */
+  cause: unknown;
+  readonly #leases = new Map<number, Lease>();
+  readonly #listeners = new Map<number, Listener>();
+  readonly #arrivals = new Map<number, Arrival>();
+  readonly #requests = new Map<number, AbortController>();
+  #handles = 0;
+  #isOver = false;
+  #cancel: (() => void) | undefined;
+  readonly #cancelled: Promise<'cancelled'>;
+  #isCancelled = false;
+
+  constructor(
+    readonly provided: Provided,
+    readonly http: HttpClient,
+    readonly userAgent: UserAgent = provided.userAgent,
+  ) {
+    this.#cancelled = new Promise((resolve) => {
+      this.#cancel = () => {
+        this.#isCancelled = true;
+        resolve('cancelled');
+      };
+    });
+  }
+
+  /** Ends the wait for the user; requests under way are finished. */
+  cancel(): void {
+    this.#cancel?.();
+  }
+
+  /** The call is over: gives back what it still holds. */
+  end(): void {
+    this.#isOver = true;
+    for (const request of this.#requests.values()) request.abort();
+    for (const lease of this.#leases.values()) release(lease);
+    for (const arrival of this.#arrivals.values()) arrival.drop();
+    for (const listener of this.#listeners.values()) void quietly(() => listener.close());
+  }
+
+  /** What a call asks first, where it is at hand. */
+  prefetch({ connection }: Call): Pick<Call, 'prefetched' | 'sealingKeys'> {
+    if (connection === undefined) return {};
+    const { secrets: held } = this.provided;
+    return {
+      prefetched: this.#prefetched(`${connection.name}.tokens`),
+      sealingKeys: held instanceof LocalSecrets ? held.knownSealingKeys() : undefined,
+    };
+  }
+
+  #prefetched(key: string): Prefetched | undefined {
+    const { store } = this.provided;
+    // Of a store that takes its time, what is loaded unasked might be old when it is asked for.
+    if (!(store instanceof MemoryStore)) return undefined;
+    try {
+      const loaded = stores.checkLoaded(store.load(key));
+      if (loaded === 'unchanged') return undefined;
+      if (loaded !== undefined) this.versions.set(key, loaded.version);
+      return { key, loaded: loaded === undefined ? { tag: 'absent' } : { tag: 'entry', val: loaded } };
+    } catch {
+      // It is told when it is asked for.
+      return undefined;
+    }
+  }
+
+  /** Answers a request of the worker; `undefined` where it wants no answer. */
+  async answer({ id, operation, args }: Request): Promise<Reply | undefined> {
+    try {
+      const value = await this.#do(id, operation, args);
+      return id === 0 ? undefined : { id, value };
+    } catch (error) {
+      if (error instanceof HttpError) {
+        // A request that was called off has nobody who waits for its answer.
+        if (operation === 'http' && !this.#requests.has(id)) return undefined;
+      } else {
+        this.cause = error;
+      }
+      return id === 0 ? undefined : { id, error: payloadOf(operation, error) };
+    } finally {
+      this.#requests.delete(id);
+    }
+  }
+
+  async #do(id: number, operation: string, args: unknown[]): Promise<unknown> {
+    const { store, secrets: held } = this.provided;
+    switch (operation) {
+      case 'load': {
+        const [key, known] = args as [string, bigint | undefined];
+        const loaded = stores.checkLoaded(await this.#settled('store.load', () => store.load(key, known)));
+        if (loaded === undefined) return { tag: 'absent' };
+        if (loaded === 'unchanged') return { tag: 'unchanged' };
+        this.versions.set(key, loaded.version);
+        return { tag: 'entry', val: loaded };
+      }
+      case 'compare-and-swap': {
+        const [key, expected, value, fence] = args as [string, bigint | undefined, Uint8Array, bigint | undefined];
+        const ask = () => store.compareAndSwap(key, expected, value, fence);
+        const swapped = stores.checkSwapped(await this.#settled('store.compareAndSwap', ask));
+        switch (swapped.status) {
+          case 'stored':
+            this.versions.set(key, swapped.version);
+            return { tag: 'stored', val: swapped.version };
+          case 'stale':
+            if (swapped.current !== undefined) this.versions.set(key, swapped.current.version);
+            return { tag: 'stale', val: swapped.current };
+          case 'fenced':
+            return { tag: 'fenced' };
+        }
+      }
+      case 'delete': {
+        const [key, expected] = args as [string, bigint];
+        return (await this.#settled('store.delete', () => store.delete(key, expected))) === true;
+      }
+      case 'acquire-lease': {
+        const [key, ttl, wait] = args as [string, number, number];
+        const asked = (async () => stores.checkLease(await store.acquireLease(key, ttl, wait)))();
+        // One that comes when nobody waits for it any more goes straight back.
+        let isAwaited = true;
+        asked.then(
+          (lease) => lease !== undefined && (!isAwaited || this.#isOver) && release(lease),
+          () => undefined,
+        );
+        const lease = await this.#settled('store.acquireLease', () => asked, wait).finally(() => (isAwaited = false));
+        if (lease === undefined) return undefined;
+        const handle = (this.#handles += 1);
+        this.#leases.set(handle, lease);
+        return { handle, fence: lease.fence, prefetched: this.#prefetched(key) };
+      }
+      case 'lease-drop': {
+        const lease = this.#leases.get(args[0] as number);
+        this.#leases.delete(args[0] as number);
+        if (lease !== undefined) release(lease);
+        return undefined;
+      }
+      case 'resolve': {
+        const [reference] = args as [string];
+        return secrets.checkText('resolve', await this.#settled('secrets.resolve', () => held.resolve(reference)));
+      }
+      case 'sealing-keys': {
+        const [needed] = args as [string | undefined];
+        return secrets.checkKeys(await this.#settled('secrets.sealingKeys', () => held.sealingKeys(needed)));
+      }
+      case 'sign': {
+        const [key, algorithm, data] = args as [string, string, Uint8Array];
+        return secrets.checkBytes('sign', await this.#settled('secrets.sign', () => held.sign(key, algorithm, data)));
+      }
+      case 'public-key': {
+        const [key] = args as [string];
+        return secrets.checkText('publicKey', await this.#settled('secrets.publicKey', () => held.publicKey(key)));
+      }
+      case 'verify': {
+        const [jwk, algorithm, data, signature] = args as [string, string, Uint8Array, Uint8Array];
+        const ask = () => held.verify(jwk, algorithm, data, signature);
+        return secrets.checkBoolean('verify', await this.#settled('secrets.verify', ask));
+      }
+      case 'emit':
+        this.provided.emit(eventOf(args[0]));
+        return undefined;
+      case 'listen': {
+        const [connection, redirectUri] = args as [string, string | undefined];
+        const asked = (async () => checkListener(await this.userAgent.listen(connection, redirectUri)))();
+        let isAwaited = true;
+        asked.then(
+          (listener) => void ((!isAwaited || this.#isOver) && quietly(() => listener.close())),
+          () => undefined,
+        );
+        const listener = await this.#user('userAgent.listen', () => asked).finally(() => (isAwaited = false));
+        const handle = (this.#handles += 1);
+        this.#listeners.set(handle, listener);
+        return { handle, uri: listener.redirectUri };
+      }
+      case 'listener-next': {
+        const [handle, wait] = args as [number, number];
+        const listener = this.#listeners.get(handle);
+        const arrival = await this.#user('listener.next', () => listener?.next(wait), wait);
+        if (arrival === undefined || arrival === null) return undefined;
+        const redirect = redirectPayload(arrival);
+        const arrived = (this.#handles += 1);
+        this.#arrivals.set(arrived, arrival);
+        return { handle: arrived, redirect };
+      }
+      case 'listener-drop': {
+        const listener = this.#listeners.get(args[0] as number);
+        this.#listeners.delete(args[0] as number);
+        if (listener !== undefined) await quietly(() => listener.close());
+        return undefined;
+      }
+      case 'arrival-respond': {
+        const [handle, outcome] = args as [number, Payload];
+        const arrival = this.#arrivals.get(handle);
+        // How the user is told is no concern of the authorization's.
+        await quietly(() => this.#settled('arrival.respond', () => arrival?.respond(outcomeOf(outcome))));
+        return undefined;
+      }
+      case 'arrival-drop': {
+        const arrival = this.#arrivals.get(args[0] as number);
+        this.#arrivals.delete(args[0] as number);
+        arrival?.drop();
+        return undefined;
+      }
+      case 'open-url': {
+        const [connection, url] = args as [string, string];
+        await this.#user('userAgent.openUrl', () => this.userAgent.openUrl(connection, url));
+        return undefined;
+      }
+      case 'show-device-code': {
+        const [connection, device] = args as [string, DevicePayload];
+        await this.#user('userAgent.showDeviceCode', () => this.userAgent.showDeviceCode(connection, deviceOf(device)));
+        return undefined;
+      }
+      case 'http': {
+        const controller = new AbortController();
+        this.#requests.set(id, controller);
+        return this.http.send(args[0] as HttpRequest, controller.signal);
+      }
+      case 'http-cancel': {
+        const request = this.#requests.get(args[0] as number);
+        this.#requests.delete(args[0] as number);
+        request?.abort();
+        return undefined;
+      }
+      default:
+        throw new Error(`the component asks for ${operation}, which this host does not know`);
+    }
+  }
+
+  /** Waits for a part of the application's, and not for ever. */
+  async #settled<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): Promise<T> {
+    const given = ask();
+    if (!isThenable(given)) return given;
+    const limit = this.provided.hostTimeoutMs + furtherMs;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Unsettled(`${what} has not settled within ${limit} ms`)), limit);
+    });
+    try {
+      return await Promise.race([given, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The same for what waits for the user, which can be called off. */
+  async #user<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): Promise<T> {
+    if (this.#isCancelled) throw new UserAgentError('denied', 'the authorization was called off');
+    const settled = this.#settled(what, ask, furtherMs);
+    const first = await Promise.race([settled, this.#cancelled]);
+    if (first === 'cancelled' && this.#isCancelled) {
+      settled.catch(() => undefined);
+      throw new UserAgentError('denied', 'the authorization was called off');
+    }
+    return first as T;
+  }
+}
+
+function isThenable(value: unknown): value is Promise<never> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
+async function quietly(work: () => unknown): Promise<void> {
+  try {
+    await work();
+  } catch {
+    // It has nobody to be told to.
+  }
+}
+
+function release(lease: Lease): void {
+  // A lease that cannot be given back runs out.
+  void quietly(() => lease.release());
+}
+
+function checkListener(listener: unknown): Listener {
+  const { redirectUri, next, close } = (listener ?? {}) as Partial<Listener>;
+  if (typeof redirectUri !== 'string' || typeof next !== 'function' || typeof close !== 'function') {
+    throw new UserAgentError('unavailable', `what userAgent.listen gives is ${describe(listener)}, and no listener`);
+  }
+  return listener as Listener;
+}
+
+function redirectPayload(arrival: Arrival): Payload {
+  const redirect = (arrival as Partial<Arrival>).redirect as { url?: unknown; formPost?: unknown } | undefined;
+  if (typeof redirect?.url === 'string') return { tag: 'url', val: redirect.url };
+  if (typeof redirect?.formPost === 'string') return { tag: 'form-post', val: redirect.formPost };
+  throw new UserAgentError('unavailable', 'what listener.next gives has no `redirect` with `url` or `formPost`');
+}
+
+function outcomeOf({ tag, val }: Payload): Outcome {
+  return tag === 'authorized' ? { status: 'authorized' } : { status: tag as 'failed' | 'refused', reason: String(val) };
+}
+
+interface DevicePayload {
+  userCode: string;
+  verificationUri: string;
+  verificationUriComplete?: string;
+  expiresAt: bigint;
+  intervalSeconds: number;
+}
+
+/** A device authorization in the words of this package. */
+export function deviceOf(device: DevicePayload): DeviceAuthorization {
+  return {
+    userCode: device.userCode,
+    verificationUri: device.verificationUri,
+    verificationUriComplete: device.verificationUriComplete,
+    expiresAt: dateOf(device.expiresAt),
+    intervalSeconds: device.intervalSeconds,
+  };
+}
+
+/** An event in the words of this package. */
+export function eventOf(event: unknown): TokenwellEvent {
+  const { at, connection, kind, message, details } = event as {
+    at: bigint;
+    connection: string;
+    kind: string;
+    message: string;
+    details: { name: string; value: string }[];
+  };
+  return {
+    at: dateOf(at),
+    connection,
+    kind,
+    message,
+    details: Object.fromEntries(details.map(({ name, value }) => [name, value])),
+  };
+}
+
+/** A time of the contract, in seconds since 1970. One that a Date cannot hold is its last. */
+export function dateOf(seconds: bigint): Date {
+  return new Date(Math.min(Number(seconds) * 1000, 8.64e15));
+}
+
+/** The error of the contract for what an operation has thrown. */
+function payloadOf(operation: string, error: unknown): Payload {
+  if (error instanceof HttpError) return error.payload;
+  if (error instanceof StoreError || error instanceof SecretError || error instanceof UserAgentError) {
+    return fitting(operation, error.kind, error.message);
+  }
+  if (error instanceof Unsettled) return fitting(operation, 'unavailable', error.message);
+  const why = error instanceof Error ? error.message : `${describe(error)} was thrown`;
+  if (operation === 'http') return { tag: 'internal-error', val: why };
+  return fitting(operation, 'unavailable', `${NAMES[operation] ?? operation} failed: ${why}`);
+}
+
+/** What the operations are called by whoever provides them. */
+const NAMES: Record<string, string> = {
+  load: 'store.load',
+  'compare-and-swap': 'store.compareAndSwap',
+  delete: 'store.delete',
+  'acquire-lease': 'store.acquireLease',
+  resolve: 'secrets.resolve',
+  'sealing-keys': 'secrets.sealingKeys',
+  sign: 'secrets.sign',
+  'public-key': 'secrets.publicKey',
+  verify: 'secrets.verify',
+  listen: 'userAgent.listen',
+  'listener-next': 'listener.next',
+  'open-url': 'userAgent.openUrl',
+  'show-device-code': 'userAgent.showDeviceCode',
+};
+
+const STORE_KINDS = ['unavailable', 'denied', 'corrupt'];
+const SECRET_KINDS = ['not-found', 'denied', 'unavailable', 'unsupported'];
+const USER_AGENT_KINDS = ['denied', 'unavailable'];
+
+/** A kind that the interface of the operation does not have is `unavailable` there. */
+function fitting(operation: string, kind: string, message: string): Payload {
+  const name = NAMES[operation] ?? '';
+  const kinds = name.startsWith('store.') ? STORE_KINDS : name.startsWith('secrets.') ? SECRET_KINDS : USER_AGENT_KINDS;
+  return { tag: kinds.includes(kind) ? kind : 'unavailable', val: message };
+}
