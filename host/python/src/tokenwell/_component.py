@@ -316,9 +316,7 @@ class Runtime:
             self.engine.increment_epoch()
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def _nothing_to_finalize(_: Any) -> None:
-    pass
+_nothing_to_finalize = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 
 
 def _running_guest_drop(number: int) -> None:

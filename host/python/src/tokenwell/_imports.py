@@ -75,17 +75,23 @@ def _outcome(
 
 
 def _store_failed(error: Exception) -> tuple[str, str]:
-    kinds = {StoreDenied: "denied", StoreCorrupt: "corrupt"}
-    return kinds.get(type(error), "unavailable"), str(error)
+    match error:
+        case StoreDenied():
+            return "denied", str(error)
+        case StoreCorrupt():
+            return "corrupt", str(error)
+    return "unavailable", str(error)
 
 
 def _secret_failed(error: Exception) -> tuple[str, str]:
-    kinds = {
-        SecretNotFound: "not-found",
-        SecretDenied: "denied",
-        SecretUnsupported: "unsupported",
-    }
-    return kinds.get(type(error), "unavailable"), str(error)
+    match error:
+        case SecretNotFound():
+            return "not-found", str(error)
+        case SecretDenied():
+            return "denied", str(error)
+        case SecretUnsupported():
+            return "unsupported", str(error)
+    return "unavailable", str(error)
 
 
 def _user_agent_failed(error: Exception) -> tuple[str, str]:
@@ -95,7 +101,7 @@ def _user_agent_failed(error: Exception) -> tuple[str, str]:
 def _checked(value: Any, kind: type, what: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{what} is a {type(value).__name__}, and no {kind.__name__}")
-    if kind is int and not 0 <= value <= _U64:
+    if isinstance(value, int) and not 0 <= value <= _U64:
         raise ValueError(f"{what} is not a number from 0 to 2^64 - 1")
     return value
 

@@ -142,7 +142,8 @@ def _parse(identifier: str) -> tuple[_Made, bytes] | None:
     salt, check = _decode(parts[2]), _decode(parts[3])
     if salt is None or check is None or len(check) != 4:
         return None
-    return _Made(*values, salt), check
+    memory, passes, lanes = values
+    return _Made(memory, passes, lanes, salt), check
 
 
 def _check(key: bytes) -> bytes:

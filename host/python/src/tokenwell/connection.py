@@ -371,7 +371,7 @@ class _Services:
                 raise UserAgentUnavailable("the connection has been closed")
             left = max(deadline - time.monotonic(), 0.0)
             step = min(left, 0.5)
-            arrival = self._host._guarded(
+            arrival: Arrival | None = self._host._guarded(
                 listener,
                 lambda: listener.next(step),
                 more_seconds=step,

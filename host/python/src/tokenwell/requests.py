@@ -50,12 +50,12 @@ class TokenAuth(AuthBase):
             extract_cookies_to_jar(again._cookies, sent, response.raw)  # type: ignore[attr-defined, no-untyped-call]
             again.prepare_cookies(again._cookies)  # type: ignore[attr-defined]
             self._authorize(again, exchange)
-            answer: Response = response.connection.send(again, **arguments)  # type: ignore[attr-defined]
+            answer: Response = response.connection.send(again, **arguments)
             answer.history.append(response)
             answer.request = again
             return handle(answer, **arguments)
 
-        r.register_hook("response", handle)
+        r.register_hook("response", handle)  # type: ignore[no-untyped-call]
         return r
 
     def _authorize(

@@ -498,7 +498,8 @@ def _keyring_is_likely() -> bool:
 
 
 def _keyring_get(name: str) -> bytes:
-    return _with_secret_service(name, _get_item)
+    secret: bytes = _with_secret_service(name, _get_item)
+    return secret
 
 
 def _keyring_set(name: str, secret: bytes) -> None:
