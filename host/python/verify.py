@@ -92,13 +92,13 @@ def main() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     prepare()
     environment = dict(os.environ)
-    # Nothing but what is installed.
+    # Nothing but what is installed, which is not in this folder either.
     environment.pop("PYTHONPATH", None)
     command = [PYTHON, "-P"] if sys.version_info >= (3, 11) else [PYTHON]
     run(
         *command, "-m", "pytest", "--quiet", "--no-header", "--rootdir", HERE,
         "--config-file", HERE / "pyproject.toml", *(sys.argv[1:] or [HERE / "tests"]),
-        cwd=TARGET, env=environment,
+        cwd=HERE, env=environment,
     )  # fmt: skip
 
 
