@@ -442,7 +442,9 @@ class Played:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         names.bound["server"] = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        ).start()
 
     def answer(self, came: Any, body: bytes, names: Names) -> Any:
         if not self.expected:

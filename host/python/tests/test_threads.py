@@ -14,6 +14,21 @@ from support import Answer, ScriptedServer, eventually, tokens
 import tokenwell
 
 
+class Clock:
+    """Sets the clock forward, by so many seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0
+        seconds, nanoseconds = time.time, time.time_ns
+        monkeypatch.setattr(time, "time", lambda: seconds() + self.ahead)
+        monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + self.ahead * 10**9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
 @pytest.mark.parametrize("where", ["memory", "files"])
 def test_two_hundred_threads_without_a_token_send_one_request(
     server: ScriptedServer, where: str, tmp_path: Any
@@ -32,23 +47,22 @@ def test_two_hundred_threads_without_a_token_send_one_request(
 
 
 def test_while_one_thread_renews_what_is_due_the_others_get_the_valid_token(
-    server: ScriptedServer,
+    server: ScriptedServer, clock: Clock
 ) -> None:
     go_on = threading.Event()
-    config = server.machine(renewal={"early_seconds": 3000})
     server.answer("/token", Answer(200, tokens(1, 3600)), Answer(200, tokens(2), until=go_on))
-    with tokenwell.open("due", config, host=tokenwell.Host()) as connection:
-        first = connection.token()
-        assert first.fresh_until is not None and first.expires_at is not None
-        due = server.machine(renewal={"early_seconds": 3599})
-        with tokenwell.open("due", due, host=connection.host) as early:
-            eventually("the early window", lambda: time.time() > first.expires_at - 3598)
-            renewing = threading.Thread(target=early.token)
-            renewing.start()
+    with tokenwell.open("due", server.machine(), host=tokenwell.Host()) as connection:
+        connection.token()
+        clock.ahead = 3590
+        renewing = threading.Thread(target=connection.token)
+        renewing.start()
+        try:
             eventually("the renewal", lambda: len(server.requests()) == 2)
-            assert early.token().access_token == tokens(1)["access_token"]
+            assert connection.token().access_token == tokens(1)["access_token"]
+        finally:
             go_on.set()
             renewing.join()
+        assert connection.token().access_token == tokens(2)["access_token"]
 
 
 def test_coroutines_share_one_request_and_the_loop_is_not_held_up(
@@ -97,20 +111,19 @@ def test_the_same_object_serves_several_loops(server: ScriptedServer) -> None:
 
 
 def test_a_fresh_token_is_handed_out_again_only_while_it_is_fresh(
-    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, clock: Clock
 ) -> None:
     server.answer("/token", *(Answer(200, tokens(number)) for number in (1, 2, 3)))
     with tokenwell.open("clock", server.machine(), host=tokenwell.Host()) as connection:
         first = connection.token()
         assert connection.token() is first
         assert connection.token(min_validity=60) is first
-        assert connection.token(min_validity=7200).access_token == tokens(2)["access_token"]
-        second = connection.token()
-        now = time.time_ns
-        monkeypatch.setattr(time, "time_ns", lambda: now() + 3500_000_000_000)
-        real = time.time
-        monkeypatch.setattr(time, "time", lambda: real() + 3500)
-        assert connection.token().access_token != second.access_token
+        clock.ahead = 2400
+        assert connection.token() is first
+        second = connection.token(min_validity=1500)
+        assert second.access_token == tokens(2)["access_token"]
+        clock.ahead += 3500
+        assert connection.token().access_token == tokens(3)["access_token"]
 
 
 def test_a_rejected_token_is_renewed_once_for_all(server: ScriptedServer) -> None:
