@@ -140,3 +140,40 @@ def test_a_response_that_is_too_long_is_refused(server: ScriptedServer) -> None:
     with tokenwell.open("long", server.machine()) as connection:
         with pytest.raises(tokenwell.ProtocolViolationError):
             connection.token()
+
+
+def test_a_server_that_drips_is_given_up_in_time() -> None:
+    import socket
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def drip() -> None:
+        came, _ = listening.accept()
+        with came:
+            came.recv(65536)
+            came.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.2):
+                try:
+                    came.sendall(b"x-more: yes\r\n")
+                except OSError:
+                    return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/token"
+        config = {
+            "grant_type": "client_credentials",
+            "client_id": "client",
+            "client_secret": "x",
+            "token_endpoint": url,
+            "timeout": 2,
+        }
+        with tokenwell.open("dripping", config) as connection:
+            with pytest.raises(tokenwell.UnavailableError):
+                connection.token()
+    finally:
+        over.set()
+        dripping.join()
+        listening.close()

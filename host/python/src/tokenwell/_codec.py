@@ -18,7 +18,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from wasmtime import WasmtimeError
+from wasmtime import WasmtimeError, _bindings
 from wasmtime import _ffi as ffi
 from wasmtime import component as types
 
@@ -35,9 +35,34 @@ _ENTRY_SIZE = ctypes.sizeof(_entry)
 _ENTRY_NAME: int = getattr(_entry, "name").offset
 _ENTRY_VAL: int = getattr(_entry, "val").offset
 
+_keeping = ctypes.PyDLL(str(ffi.filename))
+
+
+def quick(name: str) -> Any:
+    """A function of the C interface that does not give other threads the interpreter
+    meanwhile: for those that are done at once and never call back."""
+    function = getattr(_keeping, name)
+    theirs = getattr(_bindings, f"_{name}")
+    function.argtypes, function.restype = theirs.argtypes, theirs.restype
+    return function
+
+
+_val_new = quick("wasmtime_component_val_new")
+val_delete = quick("wasmtime_component_val_delete")
+_vallist_new = quick("wasmtime_component_vallist_new_uninit")
+_valtuple_new = quick("wasmtime_component_valtuple_new_uninit")
+_valrecord_new = quick("wasmtime_component_valrecord_new_uninit")
+_any_clone = quick("wasmtime_component_resource_any_clone")
+_any_delete = quick("wasmtime_component_resource_any_delete")
+_any_to_host = quick("wasmtime_component_resource_any_to_host")
+_host_new = quick("wasmtime_component_resource_host_new")
+_host_delete = quick("wasmtime_component_resource_host_delete")
+_host_rep = quick("wasmtime_component_resource_host_rep")
+_host_to_any = quick("wasmtime_component_resource_host_to_any")
+
 # The library's own prototype of this one takes no `bytes`.
-_byte_vec_new = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)(
-    ("wasm_byte_vec_new", ffi.dll)
+_byte_vec_new = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)(
+    ("wasm_byte_vec_new", _keeping)
 )
 
 _BOOL, _U8, _U16, _U32, _U64 = 0, 2, 4, 6, 8
@@ -73,12 +98,12 @@ class GuestResource:
         self._pointer = pointer
 
     def borrow(self) -> Any:
-        return ffi.wasmtime_component_resource_any_clone(self._pointer)
+        return _any_clone(self._pointer)
 
     def delete(self) -> None:
         """Gives up the handle; the resource itself ends with its instance."""
         if self._pointer is not None:
-            ffi.wasmtime_component_resource_any_delete(self._pointer)
+            _any_delete(self._pointer)
             self._pointer = None
 
 
@@ -132,7 +157,7 @@ def _bytes() -> tuple[Lift, Lower]:
 
     def lower(value: Any, val: Any) -> None:
         values = ffi.wasmtime_component_vallist_t()
-        ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(value))
+        _vallist_new(ctypes.byref(values), len(value))
         raw = b"".join([_BYTES[byte] for byte in value])
         if raw:
             ctypes.memmove(values.data, raw, len(raw))
@@ -150,7 +175,7 @@ def _list(lift_one: Lift, lower_one: Lower) -> tuple[Lift, Lower]:
 
     def lower(value: Any, val: Any) -> None:
         values = ffi.wasmtime_component_vallist_t()
-        ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(value))
+        _vallist_new(ctypes.byref(values), len(value))
         data = values.data
         for i, one in enumerate(value):
             lower_one(one, data[i])
@@ -170,7 +195,7 @@ def _tuple(parts: list[tuple[Lift, Lower]]) -> tuple[Lift, Lower]:
 
     def lower(value: Any, val: Any) -> None:
         values = ffi.wasmtime_component_valtuple_t()
-        ffi.wasmtime_component_valtuple_new_uninit(ctypes.byref(values), len(lowers))
+        _valtuple_new(ctypes.byref(values), len(lowers))
         data = values.data
         for i, one in enumerate(lowers):
             one(value[i], data[i])
@@ -187,7 +212,7 @@ def _record(fields: list[tuple[str, Lift, Lower]]) -> tuple[Lift, Lower]:
 
     def lower(value: Any, val: Any) -> None:
         values = ffi.wasmtime_component_valrecord_t()
-        ffi.wasmtime_component_valrecord_new_uninit(ctypes.byref(values), len(fields))
+        _valrecord_new(ctypes.byref(values), len(fields))
         at = ctypes.cast(values.data, ctypes.c_void_p).value or 0
         for name, _, one in fields:
             one(value[name], _val.from_address(at + _ENTRY_VAL))
@@ -202,7 +227,7 @@ def _record(fields: list[tuple[str, Lift, Lower]]) -> tuple[Lift, Lower]:
 def _boxed(lower: Lower, value: Any) -> Any:
     payload = _val()
     lower(value, payload)
-    return ffi.wasmtime_component_val_new(ctypes.byref(payload))
+    return _val_new(ctypes.byref(payload))
 
 
 def _option(lift_one: Lift, lower_one: Lower) -> tuple[Lift, Lower]:
@@ -310,7 +335,7 @@ class Codec:
 
     def _guest_resource(self) -> tuple[Lift, Lower]:
         def lift(val: Any) -> Any:
-            return GuestResource(ffi.wasmtime_component_resource_any_clone(val.of.resource))
+            return GuestResource(_any_clone(val.of.resource))
 
         def lower(value: Any, val: Any) -> None:
             val.of.resource = value.borrow()
@@ -326,25 +351,25 @@ class Codec:
         def lift(val: Any) -> Any:
             host = host_pointer()
             _check(
-                ffi.wasmtime_component_resource_any_to_host(
+                _any_to_host(
                     context(), val.of.resource, ctypes.byref(host)
                 )
             )
-            number = ffi.wasmtime_component_resource_host_rep(host)
-            ffi.wasmtime_component_resource_host_delete(host)
+            number = _host_rep(host)
+            _host_delete(host)
             return number
 
         def lower(value: Any, val: Any) -> None:
-            host = ffi.wasmtime_component_resource_host_new(True, value, HOST_RESOURCE)
+            host = _host_new(True, value, HOST_RESOURCE)
             handle = any_pointer()
             try:
                 _check(
-                    ffi.wasmtime_component_resource_host_to_any(
+                    _host_to_any(
                         context(), host, ctypes.byref(handle)
                     )
                 )
             finally:
-                ffi.wasmtime_component_resource_host_delete(host)
+                _host_delete(host)
             val.of.resource = handle
             val.kind = _RESOURCE
 

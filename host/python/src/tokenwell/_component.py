@@ -19,7 +19,7 @@ from wasmtime import Config, Engine, Store, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime import component as wit
 
-from ._codec import HOST_RESOURCE, Codec, GuestResource, Lift, Lower
+from ._codec import HOST_RESOURCE, Codec, GuestResource, Lift, Lower, quick, val_delete
 from .errors import InternalError
 
 MEMORY_LIMIT = 64 << 20
@@ -40,15 +40,12 @@ Imports = Mapping[str, Mapping[str, HostFunction]]
 T = TypeVar("T")
 
 _val = ffi.wasmtime_component_val_t
+_set_epoch_deadline = quick("wasmtime_context_set_epoch_deadline")
 _running = threading.local()
 
 
 def _context() -> Any:
     return _running.guest.context
-
-
-class Cancelled(Exception):
-    """Ends a call from inside of one of its imports."""
 
 
 class Guest:
@@ -62,7 +59,7 @@ class Guest:
         self.runtime = runtime
         self.services = services
         self.born = time.monotonic()
-        self.wakeup = threading.Condition()
+        self._rested = 0.0
         self.failure: BaseException | None = None
         self.broken = False
         self._resources: dict[int, Any] = {}
@@ -141,12 +138,12 @@ class Guest:
             try:
                 lifted = lift(result)
             finally:
-                ffi.wasmtime_component_val_delete(ctypes.byref(result))
+                val_delete(ctypes.byref(result))
             return lifted
         finally:
             _running.guest = _running_before
             for i in range(written):
-                ffi.wasmtime_component_val_delete(ctypes.byref(parameters[i]))
+                val_delete(ctypes.byref(parameters[i]))
 
     def keep(self, resource: GuestResource) -> GuestResource:
         """Holds a resource of the guest's for as long as the guest."""
@@ -169,7 +166,10 @@ class Guest:
 
     def rest(self) -> None:
         """Begins anew to count how long the component computes."""
-        ffi.wasmtime_context_set_epoch_deadline(self.context, COMPUTE_TICKS)
+        now = time.monotonic()
+        if now - self._rested > TICK_SECONDS / 2:
+            self._rested = now
+            _set_epoch_deadline(self.context, COMPUTE_TICKS)
 
     def _function(self, interface: str, name: str) -> Any:
         known = self._functions.get((interface, name))

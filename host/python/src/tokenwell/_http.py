@@ -6,16 +6,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import heapq
+import itertools
 import os
+import socket
 import ssl
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import urllib3
 from urllib3 import exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from .errors import NotConfiguredError, Problem
@@ -56,6 +63,88 @@ def _tls_context() -> ssl.SSLContext:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+class _Watchdog:
+    """Breaks off what takes too long altogether, however often something comes: a time
+    limit of the operating system's holds for each read alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._watched: list[tuple[float, int, _Watched]] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, watched: _Watched, seconds: float) -> None:
+        at = time.monotonic() + seconds
+        with self._lock:
+            heapq.heappush(self._watched, (at, next(self._numbers), watched))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="tokenwell-watchdog", daemon=True
+                )
+                self._thread.start()
+            elif self._watched[0][2] is watched:
+                self._lock.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._watched:
+                    self._thread = None
+                    return
+                at, _, watched = self._watched[0]
+                left = at - time.monotonic()
+                if left > 0 and not watched.is_over:
+                    self._lock.wait(left)
+                    continue
+                heapq.heappop(self._watched)
+            watched.break_off()
+
+
+class _Watched:
+    """A request under way, and the connection that it has been given."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.is_broken_off = False
+        self.connection: Any = None
+
+    def break_off(self) -> None:
+        if self.is_over:
+            return
+        self.is_broken_off = True
+        sock = getattr(self.connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+_under_way = threading.local()
+
+
+class _Connection(HTTPConnection):
+    def request(self, *arguments: Any, **named: Any) -> None:
+        _under_way.watched.connection = self
+        super().request(*arguments, **named)
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        _under_way.watched.connection = self
+        super().connect()
+
+    def request(self, *arguments: Any, **named: Any) -> None:
+        _under_way.watched.connection = self
+        super().request(*arguments, **named)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class HttpClient:
     """Sends requests over pooled connections, from any number of threads."""
 
@@ -64,6 +153,7 @@ class HttpClient:
         self._identity = identity
         self._tls: ssl.SSLContext | None = None
         self._pools: urllib3.PoolManager | None = None
+        self._watchdog = _Watchdog()
 
     def _pool(self) -> urllib3.PoolManager:
         with self._lock:
@@ -75,6 +165,7 @@ class HttpClient:
                 self._pools = urllib3.PoolManager(
                     num_pools=32, maxsize=POOL_SIZE, ssl_context=context
                 )
+                self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
             return self._pools
 
     def send(
@@ -86,9 +177,12 @@ class HttpClient:
         *,
         connect_timeout: float,
         read_timeout: float,
+        total_timeout: float,
     ) -> Response:
         """Sends a request and reads the response; ``read_timeout`` holds for each
-        read. Raises :class:`HttpError`."""
+        read, ``total_timeout`` for all of it, in seconds. Raises :class:`HttpError`."""
+        watched = _under_way.watched = _Watched()
+        self._watchdog.watch(watched, total_timeout)
         try:
             response = self._pool().request(
                 method,
@@ -113,7 +207,13 @@ class HttpClient:
                     response.close()
                 response.release_conn()
         except (exceptions.HTTPError, OSError, ValueError) as error:
+            if watched.is_broken_off:
+                raise HttpError(("HTTP-response-timeout", None)) from error
             raise HttpError(_code(error)) from error
+        finally:
+            watched.is_over = True
+        if watched.is_broken_off:
+            raise HttpError(("HTTP-response-timeout", None))
         return Response(
             response.status,
             [(name.lower(), value.encode("latin-1")) for name, value in response.headers.items()],

@@ -4,12 +4,11 @@ goes where the connection may send to, and nowhere else."""
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._component import Cancelled, Guest, HostFunction
+from ._component import Guest, HostFunction
 from ._http import HttpError, Response
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -39,7 +38,11 @@ class Ready:
 
 
 class Exchange:
-    """A request and, when another thread has got it, its response."""
+    """A request and, once somebody has waited for it, its response.
+
+    The guest gives the body after it has handed the request over, and then waits, for the
+    response or for a time to come: there the request is sent, by the thread that waits.
+    """
 
     def __init__(self, guest: Guest, request: OutgoingRequest, options: RequestOptions) -> None:
         self.guest = guest
@@ -47,40 +50,27 @@ class Exchange:
         self.options = options
         self.outcome: Response | HttpError | None = None
         self.taken = False
-        self._started = False
-        self._lock = threading.Lock()
 
     def left(self) -> float:
-        self.start()
         return 0.0 if self.outcome is not None else LONGEST_SLEEP_SECONDS
 
-    def start(self) -> None:
-        """Sends the request; its body is complete, or given up, by then."""
-        with self._lock:
-            if self._started:
-                return
-            self._started = True
-        self.guest.services.start(self._run)
-
-    def _run(self) -> None:
-        services, request, options = self.guest.services, self.request, self.options
-        outcome: Response | HttpError
+    def perform(self, seconds: float) -> None:
+        """Sends the request and reads the response, in so many seconds at most."""
+        request, options = self.request, self.options
         try:
-            outcome = services.send(
+            self.outcome = self.guest.services.send(
                 request.method,
                 request.url(),
                 request.headers.text(),
                 bytes(request.body),
-                connect_timeout=options.connect or DEFAULT_TIMEOUT_SECONDS,
-                read_timeout=options.first_byte or DEFAULT_TIMEOUT_SECONDS,
+                connect_timeout=min(options.connect or DEFAULT_TIMEOUT_SECONDS, seconds),
+                read_timeout=min(options.first_byte or DEFAULT_TIMEOUT_SECONDS, seconds),
+                total_timeout=seconds,
             )
         except HttpError as error:
-            outcome = error
+            self.outcome = error
         except Exception as error:
-            outcome = HttpError(("internal-error", type(error).__name__))
-        with self.guest.wakeup:
-            self.outcome = outcome
-            self.guest.wakeup.notify_all()
+            self.outcome = HttpError(("internal-error", type(error).__name__))
 
 
 Pollable = Timer | Ready | Exchange
@@ -113,7 +103,6 @@ class OutgoingRequest:
     authority: str = ""
     path: str = "/"
     body: bytearray = field(default_factory=bytearray)
-    exchange: Exchange | None = None
 
     def url(self) -> str:
         return f"{self.scheme}://{self.authority}{self.path}"
@@ -122,10 +111,6 @@ class OutgoingRequest:
 @dataclass(slots=True)
 class OutgoingBody:
     request: OutgoingRequest
-
-    def end(self) -> None:
-        if self.request.exchange is not None:
-            self.request.exchange.start()
 
 
 @dataclass(slots=True)
@@ -151,14 +136,17 @@ class IoError:
 
 def wait(guest: Guest, pollables: list[Pollable]) -> list[int]:
     """Waits until one of them is ready, and tells which are."""
-    with guest.wakeup:
-        while True:
-            ready = [i for i, one in enumerate(pollables) if one.left() <= 0]
-            if ready:
-                return ready
-            if guest.services.is_cancelled():
-                raise Cancelled
-            guest.wakeup.wait(min(one.left() for one in pollables))
+    while True:
+        ready = [i for i, one in enumerate(pollables) if one.left() <= 0]
+        if ready:
+            return ready
+        left = min(one.left() for one in pollables)
+        for one in pollables:
+            if isinstance(one, Exchange):
+                one.perform(left)
+                break
+        else:
+            time.sleep(left)
 
 
 def _pollable(guest: Guest, number: int) -> Pollable:
@@ -213,13 +201,11 @@ def _timeout(attribute: str) -> HostFunction:
 def _handle(guest: Guest, request: int, options: int | None) -> tuple[str, Any]:
     outgoing = guest.take(request, OutgoingRequest)
     limits = RequestOptions() if options is None else guest.take(options, RequestOptions)
-    outgoing.exchange = Exchange(guest, outgoing, limits)
-    return "ok", guest.add(outgoing.exchange)
+    return "ok", guest.add(Exchange(guest, outgoing, limits))
 
 
 def _get(guest: Guest, number: int) -> Any:
     exchange = guest.get(number, Exchange)
-    exchange.start()
     outcome = exchange.outcome
     if outcome is None:
         return None
@@ -241,7 +227,7 @@ def _write(guest: Guest, number: int, content: bytes) -> tuple[str, None]:
 
 
 def _finish(guest: Guest, number: int, _trailers: int | None) -> tuple[str, None]:
-    guest.take(number, OutgoingBody).end()
+    guest.take(number, OutgoingBody)
     return "ok", None
 
 

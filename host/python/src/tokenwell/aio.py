@@ -115,7 +115,7 @@ class AsyncConnection:
     ) -> Token:
         """As :meth:`tokenwell.Connection.token`."""
         connection = self._connection
-        if rejected is None and type(connection.host._store) in blocking._TRUSTED:
+        if rejected is None and blocking._is_trusted(connection.host._store):
             if min_validity is not None:
                 blocking._seconds("min_validity", min_validity)
             known = connection._still(min_validity)

@@ -143,6 +143,8 @@ class LocalSecrets(Secrets):
         self._store = store
         self._password: MasterPassword = MasterPassword(password)
         self._announce = announce
+        self.asks = callable(password) or announce is not None
+        """Whether it calls functions that it was given."""
         self._lock = threading.Lock()
         self._known: list[SealingKey] = []
 

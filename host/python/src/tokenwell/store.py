@@ -315,6 +315,19 @@ _U64 = (1 << 64) - 1
 _Signature = tuple[int, int, int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a record's file held when it was last read."""
+
+    signature: _Signature | None
+    content: bytes
+    entry: Entry
+
+    @property
+    def version(self) -> int:
+        return self.entry.version
+
+
 class FileStore(TokenStore):
     """Keeps each record in a file of a directory, which is created when first written
     to. Any number of processes on the machine can share the directory, those of the
@@ -325,21 +338,18 @@ class FileStore(TokenStore):
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._turnstiles = _Turnstiles()
-        self._seen: dict[str, tuple[_Signature, int]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def load(self, key: str, known: int | None = None) -> Entry | Unchanged | None:
         check_key(key)
-        if known is not None:
+        seen = self._seen.get(key)
+        if known is not None and seen is not None and seen.version == known:
             # A record is only ever replaced whole, by a file of its own.
-            seen = self._seen.get(key)
-            if seen is not None and seen[1] == known:
-                try:
-                    found = os.stat(self._record_file(key))
-                except OSError:
-                    pass
-                else:
-                    if _signature(found) == seen[0]:
-                        return UNCHANGED
+            try:
+                if seen.signature == _signature(os.stat(self._record_file(key))):
+                    return UNCHANGED
+            except OSError:
+                pass
         entry = self._read(key)
         return UNCHANGED if entry is not None and entry.version == known else entry
 
@@ -455,11 +465,16 @@ class FileStore(TokenStore):
                 return None
         if len(content) > _RECORD_LIMIT:
             raise StoreCorrupt(f"{path} is longer than any record")
-        entry = _parse(path, content)
+        seen = self._seen.get(key)
+        if seen is not None and seen.content == content:
+            entry = seen.entry
+        else:
+            entry = _parse(path, content)
         # A file that was written just now could be replaced within the same tick of
-        # the file system's clock.
-        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
-            self._seen[key] = (_signature(found), entry.version)
+        # the file system's clock: until it is older it is read again each time.
+        is_settled = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS
+        signature = _signature(found) if is_settled else None
+        self._seen[key] = _Seen(signature, content, entry)
         return entry
 
     def _write(self, key: str, path: Path, content: dict[str, Any], *, durable: bool) -> None:
