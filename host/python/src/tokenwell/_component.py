@@ -19,7 +19,7 @@ from wasmtime import Config, Engine, Store, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime import component as wit
 
-from ._codec import HOST_RESOURCE, Codec, GuestResource, Lift, Lower, quick, val_delete
+from ._codec import HOST_RESOURCE, SIZE, Codec, GuestResource, Lift, Lower, quick, val_delete
 from .errors import InternalError
 
 MEMORY_LIMIT = 64 << 20
@@ -44,8 +44,9 @@ _set_epoch_deadline = quick("wasmtime_context_set_epoch_deadline")
 _running = threading.local()
 
 
-def _context() -> Any:
-    return _running.guest.context
+def _context() -> int:
+    address: int = _running.guest.address
+    return address
 
 
 class Guest:
@@ -69,6 +70,7 @@ class Guest:
         self._store = Store(runtime.engine)
         self._store.set_limits(memory_size=MEMORY_LIMIT)
         self.context = self._store._context()
+        self.address = ctypes.addressof(self.context.contents)
         self._entered(self._instantiate)
 
     def _instantiate(self) -> None:
@@ -111,13 +113,14 @@ class Guest:
         """
         function, lowers, lift = self._function(interface, name)
         parameters = (_val * len(arguments))()
+        at = ctypes.addressof(parameters)
         result = _val()
         written = 0
         _running_before = getattr(_running, "guest", None)
         _running.guest = self
         try:
             for lower, argument in zip(lowers, arguments, strict=True):
-                lower(argument, parameters[written])
+                lower(argument, at + written * SIZE)
                 written += 1
 
             def enter() -> None:
@@ -136,7 +139,7 @@ class Guest:
             if lift is None:
                 return None
             try:
-                lifted = lift(result)
+                lifted = lift(ctypes.addressof(result))
             finally:
                 val_delete(ctypes.byref(result))
             return lifted
@@ -258,14 +261,14 @@ class Runtime:
         lifts = [codec.of(parameter)[0] for _, parameter in ty.params]
         result = ty.result
         lower = None if result is None else codec.of(result)[1]
-        callback = ffi.wasmtime_component_func_callback_t(_callback(function, lifts, lower))
+        callback = _callback_type(_callback(function, lifts, lower))
         self._callbacks.append(callback)
         encoded = name.encode()
         error = ffi.wasmtime_component_linker_instance_add_func(
             instance.ptr(),
             ctypes.create_string_buffer(encoded),
             len(encoded),
-            callback,
+            ctypes.cast(callback, ffi.wasmtime_component_func_callback_t),
             None,
             _nothing_to_finalize,
         )
@@ -316,6 +319,10 @@ class Runtime:
             self.engine.increment_epoch()
 
 
+# The library's own, with addresses in place of pointers.
+_callback_type = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, *[ctypes.c_void_p] * 4, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t
+)
 _nothing_to_finalize = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 
 
@@ -341,9 +348,13 @@ def _callback(
     ) -> int:
         guest: Guest = _running.guest
         try:
-            value = function(guest, *[lift(args[i]) for i, lift in enumerate(lifts)])
+            values = []
+            for lift in lifts:
+                values.append(lift(args))
+                args += SIZE
+            value = function(guest, *values)
             if lower is not None:
-                lower(value, results[0])
+                lower(value, results)
             guest.rest()
         except BaseException as error:
             guest.failure = error
