@@ -121,24 +121,35 @@ class _Watched:
 _under_way = threading.local()
 
 
-class _Connection(HTTPConnection):
+class _InOnePiece(HTTPConnection):
+    """Sends a request, head and body, at once: in two pieces the server is woken twice."""
+
+    _collected: list[bytes] | None = None
+
     def request(self, *arguments: Any, **named: Any) -> None:
         _under_way.watched.connection = self
-        super().request(*arguments, **named)
+        collected = self._collected = []
+        try:
+            super().request(*arguments, **named)
+        finally:
+            self._collected = None
+        super().send(b"".join(collected))
+
+    def send(self, data: Any) -> None:
+        if self._collected is not None and isinstance(data, bytes):
+            self._collected.append(data)
+        else:
+            super().send(data)
 
 
-class _TlsConnection(HTTPSConnection):
+class _TlsConnection(_InOnePiece, HTTPSConnection):
     def connect(self) -> None:
         _under_way.watched.connection = self
         super().connect()
 
-    def request(self, *arguments: Any, **named: Any) -> None:
-        _under_way.watched.connection = self
-        super().request(*arguments, **named)
-
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _InOnePiece
 
 
 class _TlsPool(HTTPSConnectionPool):
