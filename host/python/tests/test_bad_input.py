@@ -379,3 +379,26 @@ def test_no_secret_and_no_token_is_in_what_is_printed(server: ScriptedServer) ->
         token = connection.token()
         assert token.access_token not in repr(token)
         assert token.access_token not in repr(connection.history())
+
+
+def test_what_interrupts_a_call_is_raised_and_the_connection_lives_on(
+    server: ScriptedServer,
+) -> None:
+    class Interrupt(BaseException):
+        pass
+
+    server.answer("/token", Answer(200, tokens(1)))
+    with tokenwell.open("own", server.machine(), host=tokenwell.Host()) as connection:
+        real = connection._host._store.load
+        connection._host._store.load = raises_with(Interrupt())  # type: ignore[method-assign]
+        with pytest.raises(Interrupt):
+            connection.token()
+        connection._host._store.load = real  # type: ignore[method-assign]
+        assert connection.token().access_token == tokens(1)["access_token"]
+
+
+def raises_with(error: BaseException) -> Any:
+    def act(*_: Any) -> None:
+        raise error
+
+    return act

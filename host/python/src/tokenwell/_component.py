@@ -162,10 +162,8 @@ class Guest:
                 self.broken = True
                 failure, self.failure = self.failure, None
                 if failure is not None:
-                    raise failure
-                # The text of a trap has addresses in it and no secrets.
-                first = str(error).strip().splitlines()[-1:]
-                raise InternalError(f"the component failed: {''.join(first).strip()}") from error
+                    raise failure from None
+                raise InternalError(f"the component failed: {_cause(error)}") from error
 
     def rest(self) -> None:
         """Begins anew to count how long the component computes."""
@@ -317,6 +315,13 @@ class Runtime:
                         return
             time.sleep(TICK_SECONDS)
             self.engine.increment_epoch()
+
+
+def _cause(error: WasmtimeError) -> str:
+    """What a trap says of itself, without the addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    at = lines.index("Caused by:") + 1 if "Caused by:" in lines else 0
+    return lines[at] if at < len(lines) else "it trapped"
 
 
 # The library's own, with addresses in place of pointers.
