@@ -1,0 +1,175 @@
+"""Where a connection may send to.
+
+The rule: https anywhere, plain http to the loopback interface only; and of these
+only the connection's own origins. An origin is a scheme, a host and a port. A
+connection's own are those of
+
+- the ``issuer`` and the endpoints that its config names,
+- the ``issuer`` and the endpoints that the catalogue has for its provider, with
+  the config's parameters put in; those for refreshing and for exchanging a token,
+  which the contract tells in the provider's peculiarities alone,
+- the endpoints that the issuer's metadata names (RFC 8414 section 2), where it was
+  fetched by this connection from a well-known place at the issuer's own origin and
+  says that it is that issuer's.
+
+The last is what the component believes too, except that it compares the whole
+issuer. A credential keeps the endpoints that issued it, so a renewal may go to one
+before this process has seen the metadata: then the host fetches it itself, once a
+minute at most, and looks again. A redirect is an answer and not followed, so that no origin is added by
+one. What concerns no connection (the metadata of a resource, registration) is held
+to the first sentence alone, and bears no token of a connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Origin = tuple[str, str, int]
+
+_PORTS = {"https": 443, "http": 80}
+DISCOVERY_PAUSE_SECONDS = 60.0
+
+_TOLD = re.compile(r"(?:Tokens are refreshed|The first token is exchanged .*?) at (https://[^\s,]+?)[.,]?(?:\s|$)")
+
+_WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
+
+ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "revocation_endpoint",
+    "introspection_endpoint",
+    "userinfo_endpoint",
+    "device_authorization_endpoint",
+    "pushed_authorization_request_endpoint",
+    "jwks_uri",
+)
+
+
+def origin(url: str) -> Origin | None:
+    """The origin of an http or https URL; ``None`` for anything else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def may_carry_a_token(url: str) -> bool:
+    """Whether a URL is one that secrets may be sent to: https, or loopback."""
+    found = origin(url)
+    return found is not None and (found[0] == "https" or is_loopback(found[1]))
+
+
+class Egress:
+    """The origins of one connection; ``None``: of none in particular."""
+
+    def __init__(self, urls: Iterable[str] | None, issuers: Iterable[str] = ()) -> None:
+        self._lock = threading.Lock()
+        self._discovering = threading.Lock()
+        self._next_discovery = 0.0
+        self._issuer_urls = tuple(issuers)
+        self._issuers = {found for issuer in self._issuer_urls if (found := origin(issuer))}
+        self._origins: set[Origin] | None = None
+        if urls is not None:
+            named = {found for url in urls if (found := origin(url))}
+            self._origins = named | self._issuers
+
+    def allows(self, url: str) -> bool:
+        """Whether a request to that URL may leave."""
+        if not may_carry_a_token(url):
+            return False
+        return self._origins is None or origin(url) in self._origins
+
+    def discover(self, fetch: Callable[[str], tuple[int, bytes] | None]) -> None:
+        """Fetches the metadata of the issuers, unless that was done just now."""
+        with self._discovering:
+            if time.monotonic() < self._next_discovery:
+                return
+            for issuer in self._issuer_urls:
+                for url in _metadata_urls(issuer):
+                    answer = fetch(url) if self.allows(url) else None
+                    if answer is not None and answer[0] == 200:
+                        self.learn("GET", url, *answer)
+                        break
+            self._next_discovery = time.monotonic() + DISCOVERY_PAUSE_SECONDS
+
+    def learn(self, method: str, url: str, status: int, body: bytes) -> None:
+        """Looks whether a response is the metadata of the connection's issuer, and
+        adds the origins that it names."""
+        found = origin(url)
+        path = urlsplit(url).path
+        if (
+            self._origins is None
+            or method != "GET"
+            or status != 200
+            or found not in self._issuers
+            or not any(place in path for place in _WELL_KNOWN)
+        ):
+            return
+        try:
+            metadata = json.loads(body)
+        except ValueError:
+            return
+        if not isinstance(metadata, dict) or origin(str(metadata.get("issuer"))) != found:
+            return
+        aliases = metadata.get("mtls_endpoint_aliases")
+        named = [metadata.get(name) for name in ENDPOINTS]
+        if isinstance(aliases, dict):
+            named += [aliases.get(name) for name in ENDPOINTS]
+        learned = {at for url in named if isinstance(url, str) and (at := origin(url))}
+        with self._lock:
+            self._origins = self._origins | learned
+
+
+def of_config(
+    config: Mapping[str, Any], provider: Mapping[str, Any] | None, further: Iterable[str]
+) -> Egress:
+    """The origins of a connection with that config, as the contract has it, the
+    catalogue's provider that it names, and those that the host adds."""
+    fields = {name: config[name.replace("_", "-")] for name in ("issuer", *ENDPOINTS)}
+    urls = [url for url in fields.values() if url]
+    issuers = [fields["issuer"]] if fields["issuer"] else []
+    if provider is not None:
+        values = {one["name"]: one["default"] or "" for one in provider["parameters"]}
+        values |= {one["name"]: one["value"] for one in config["parameters"]}
+        for one in provider["defaults"]:
+            if one["name"] == "issuer" or one["name"] in ENDPOINTS:
+                url = _filled_in(one["value"], values)
+                urls.append(url)
+                if one["name"] == "issuer":
+                    issuers.append(url)
+        for sentence in provider["peculiarities"]:
+            if match := _TOLD.match(sentence):
+                urls.append(_filled_in(match[1], values))
+    return Egress([*urls, *further], issuers)
+
+
+def _metadata_urls(issuer: str) -> list[str]:
+    """OpenID Connect Discovery section 4, RFC 8414 section 3.1."""
+    parts = urlsplit(issuer)
+    base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+    return [f"{base}{path}{_WELL_KNOWN[0]}", f"{base}{_WELL_KNOWN[1]}{path}"]
+
+
+def _filled_in(template: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\{([^{}]*)\}", lambda match: values.get(match[1], ""), template)

@@ -1,0 +1,179 @@
+"""Where a connection may send to."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from support import Answer, ScriptedServer, ending, tokens
+
+import tokenwell
+
+
+def metadata(server: ScriptedServer, token_endpoint: str, issuer: str | None = None) -> Answer:
+    found = issuer or server.origin
+    return Answer(
+        200,
+        {
+            "issuer": found,
+            "authorization_endpoint": f"{found}/authorize",
+            "token_endpoint": token_endpoint,
+        },
+    )
+
+
+WELL_KNOWN = "/.well-known/openid-configuration"
+
+
+def test_the_metadata_of_the_issuer_names_where_it_may_send_to(server: ScriptedServer) -> None:
+    with ending(ScriptedServer()) as tokens_from:
+        server.answer(WELL_KNOWN, metadata(server, tokens_from.url("/token")))
+        tokens_from.answer("/token", Answer(200, tokens(1)))
+        config = server.machine(issuer=server.origin)
+        del config["token_endpoint"]
+        with tokenwell.open("found", config, host=tokenwell.Host()) as connection:
+            assert connection.token().access_token == tokens(1)["access_token"]
+
+
+def test_a_renewal_goes_where_the_credential_was_issued(
+    server: ScriptedServer, tmp_path: object
+) -> None:
+    with ending(ScriptedServer()) as tokens_from:
+        server.answer(WELL_KNOWN, metadata(server, tokens_from.url("/token")))
+        tokens_from.answer("/token", Answer(200, tokens(1)), Answer(200, tokens(2)))
+        config = server.machine(issuer=server.origin)
+        del config["token_endpoint"]
+        directory = str(tmp_path)
+        with tokenwell.open("found", config, directory=directory) as connection:
+            connection.token()
+        with tokenwell.open("found", config, directory=directory) as connection:
+            assert connection.refresh().access_token == tokens(2)["access_token"]
+
+
+def test_a_redirect_is_not_followed(server: ScriptedServer) -> None:
+    with ending(ScriptedServer()) as elsewhere:
+        server.answer("/token", Answer(307, {}, headers={"location": elsewhere.url("/token")}))
+        with tokenwell.open("redirected", server.machine()) as connection:
+            with pytest.raises(tokenwell.Error):
+                connection.token()
+        assert elsewhere.received == []
+
+
+def test_plain_http_goes_to_the_loopback_interface_alone() -> None:
+    config = {
+        "grant_type": "client_credentials",
+        "client_id": "client",
+        "client_secret": "x",
+        "token_endpoint": "http://as.client.example/token",
+    }
+    with pytest.raises(tokenwell.Error) as failed:
+        with tokenwell.open("clear", config) as connection:
+            connection.token()
+    assert failed.value.code in ("not-configured", "forbidden")
+
+
+def test_an_origin_that_nobody_named_is_refused() -> None:
+    from tokenwell._egress import Egress
+
+    egress = Egress(["https://as.example/token"], ["https://as.example"])
+    assert egress.allows("https://as.example/anything")
+    assert egress.allows("https://as.example:443/token")
+    for url in (
+        "https://as.example:8443/token",
+        "http://as.example/token",
+        "https://evil.example/token",
+        "https://as.example.evil.example/token",
+        "https://as.example@evil.example/token",
+        "file:///etc/passwd",
+        "not a url",
+    ):
+        assert not egress.allows(url), url
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "issuer"),
+    [
+        ("https://other.example/.well-known/openid-configuration", 200, "https://as.example"),
+        ("https://as.example/elsewhere", 200, "https://as.example"),
+        ("https://as.example/.well-known/openid-configuration", 404, "https://as.example"),
+        ("https://as.example/.well-known/openid-configuration", 200, "https://other.example"),
+    ],
+)
+def test_what_is_not_the_issuers_metadata_adds_no_origin(
+    url: str, status: int, issuer: str
+) -> None:
+    import json
+
+    from tokenwell._egress import Egress
+
+    egress = Egress(["https://as.example/token"], ["https://as.example"])
+    body = {"issuer": issuer, "token_endpoint": "https://evil.example/token"}
+    egress.learn("GET", url, status, json.dumps(body).encode())
+    assert not egress.allows("https://evil.example/token")
+    assert not egress.allows("https://other.example/token")
+
+
+def test_the_catalogue_names_where_a_provider_is() -> None:
+    config = {"provider": "microsoft-entra", "client_id": "x"}
+    connection = tokenwell.open("entra", config)
+    assert connection._egress.allows("https://login.microsoftonline.com/common/oauth2/v2.0/token")
+    assert connection._egress.allows("https://graph.microsoft.com/oidc/userinfo")
+    assert not connection._egress.allows("https://example.com/")
+    figma = tokenwell.open("figma", {"provider": "figma", "client_id": "x"})
+    assert figma._egress.allows("https://api.figma.com/v1/oauth/refresh")
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(server: ScriptedServer) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on))
+    try:
+        with tokenwell.open("silent", server.machine(timeout=1)) as connection:
+            with pytest.raises(tokenwell.UnavailableError) as failed:
+                connection.token()
+        assert failed.value.retry_at is not None
+    finally:
+        go_on.set()
+
+
+def test_a_response_that_is_too_long_is_refused(server: ScriptedServer) -> None:
+    server.answer("/token", Answer(200, b"x" * (3 << 20)))
+    with tokenwell.open("long", server.machine()) as connection:
+        with pytest.raises(tokenwell.ProtocolViolationError):
+            connection.token()
+
+
+def test_a_server_that_drips_is_given_up_in_time() -> None:
+    import socket
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def drip() -> None:
+        came, _ = listening.accept()
+        with came:
+            came.recv(65536)
+            came.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.2):
+                try:
+                    came.sendall(b"x-more: yes\r\n")
+                except OSError:
+                    return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/token"
+        config = {
+            "grant_type": "client_credentials",
+            "client_id": "client",
+            "client_secret": "x",
+            "token_endpoint": url,
+            "timeout": 2,
+        }
+        with tokenwell.open("dripping", config) as connection:
+            with pytest.raises(tokenwell.UnavailableError):
+                connection.token()
+    finally:
+        over.set()
+        dripping.join()
+        listening.close()

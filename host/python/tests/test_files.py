@@ -1,0 +1,281 @@
+"""One directory, shared with the command line and between processes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import multiprocessing
+import os
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support import (
+    REDIRECT_URI,
+    SECRET,
+    Answer,
+    Cli,
+    OidcProvider,
+    Process,
+    ScriptedServer,
+    ending,
+    eventually,
+    needs,
+    tokens,
+)
+
+import tokenwell
+
+
+def test_authorized_by_the_command_line_used_from_python_looked_at_with_both(
+    provider: OidcProvider, cli: Cli
+) -> None:
+    cli.create("web", provider.web())
+    begun = json.loads(cli.run("authorize", "web", "--no-browser", "--json").splitlines()[0])
+    cli.run("complete", "web", provider.decide(begun["authorization_url"]))
+
+    with tokenwell.open("web", directory=cli.directory) as connection:
+        first = connection.token().access_token
+        assert first == cli.json("token", "web")["access_token"]
+        renewed = connection.refresh().access_token
+        assert renewed != first
+    assert cli.json("token", "web")["access_token"] == renewed
+    status = cli.json("status", "web")
+    assert status["state"] == "authorized"
+    assert status["last_renewal"]["reason"] == "requested"
+
+
+def test_authorized_from_python_used_by_the_command_line(
+    provider: OidcProvider, cli: Cli
+) -> None:
+    cli.directory.mkdir(mode=0o700)
+    (cli.directory / "web.json").write_text(json.dumps(provider.web()))
+    with tokenwell.open("web", directory=cli.directory) as connection:
+        provider.authorize(connection)
+        token = connection.token().access_token
+    assert cli.json("token", "web")["access_token"] == token
+    assert stat.S_IMODE((cli.directory / "web.tokens").stat().st_mode) == 0o600
+    assert stat.S_IMODE((cli.directory / "tokenwell.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("first", ["command line", "python"])
+def test_a_master_password_opens_what_the_other_has_sealed(
+    server: ScriptedServer, tmp_path: Path, first: str
+) -> None:
+    cli = Cli(tmp_path, TOKENWELL_PASSWORD="correct horse")
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)))
+
+    def by_python() -> str:
+        with tokenwell.open(
+            "machine", directory=cli.directory, password="correct horse"
+        ) as connection:
+            return connection.token().access_token
+
+    def by_cli() -> str:
+        found: str = cli.json("token", "machine")["access_token"]
+        return found
+
+    order = [by_cli, by_python] if first == "command line" else [by_python, by_cli]
+    assert order[0]() == order[1]()
+    assert len(server.requests()) == 1
+    keys = json.loads((cli.directory / "tokenwell.keys").read_bytes())
+    assert keys["format"] == "tokenwell-record"
+
+
+def test_a_wrong_password_is_told_and_changes_nothing(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    cli = Cli(tmp_path, TOKENWELL_PASSWORD="correct horse")
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)))
+    cli.json("token", "machine")
+    before = (cli.directory / "machine.tokens").read_bytes()
+    with tokenwell.open("machine", directory=cli.directory, password="battery") as connection:
+        with pytest.raises(tokenwell.StorageError) as failed:
+            connection.token()
+    assert failed.value.storage == "wrong-key"
+    assert "battery" not in str(failed.value) and "horse" not in str(failed.value)
+    assert (cli.directory / "machine.tokens").read_bytes() == before
+
+
+def test_a_replaced_key_is_followed(server: ScriptedServer, cli: Cli, tmp_path: Path) -> None:
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)))
+    with tokenwell.open("machine", directory=cli.directory) as connection:
+        token = connection.token().access_token
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    cli.run("rekey", "--to", "password", "--new-password-file", str(password))
+    with tokenwell.open(
+        "machine", directory=cli.directory, password="correct horse"
+    ) as connection:
+        assert connection.token().access_token == token
+
+
+def test_a_secret_sealed_by_the_command_line_is_resolved(
+    server: ScriptedServer, cli: Cli
+) -> None:
+    cli.create("machine", server.machine(client_secret={"ref": "sealed:machine-secret"}))
+    process = cli.start("seal", "machine-secret")
+    with ending(process):
+        assert process.child.stdin
+        process.child.stdin.write(SECRET)
+        code, _, errors = process.finish()
+        assert code == 0, errors
+    server.answer("/token", Answer(200, tokens(1)))
+    with tokenwell.open("machine", directory=cli.directory) as connection:
+        connection.token()
+    (headers,) = server.headers("/token")
+    basic = headers["authorization"].partition(" ")[2]
+    assert base64.b64decode(basic).decode() == f"client:{SECRET}"
+
+
+CHILD = """
+import sys, tokenwell
+with tokenwell.open("shop", directory=sys.argv[1]) as connection:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(connection.token().access_token, flush=True)
+"""
+
+
+def test_processes_of_both_kinds_on_an_expired_token_send_one_request(
+    server: ScriptedServer, cli: Cli
+) -> None:
+    cli.create(
+        "shop",
+        {
+            "client_id": "client",
+            "client_secret": SECRET,
+            "authorization_endpoint": server.url("/authorize"),
+            "token_endpoint": server.url("/token"),
+            "redirect_uri": REDIRECT_URI,
+        },
+    )
+    begun = json.loads(cli.run("authorize", "shop", "--no-browser", "--json").splitlines()[0])
+    state = begun["authorization_url"].partition("state=")[2].partition("&")[0]
+    server.answer("/token", Answer(200, tokens(1, 1, refresh_token="refresh-1")))
+    cli.run("complete", "shop", f"{REDIRECT_URI}?code=c&state={state}")
+    expires_at = cli.json("status", "shop")["expires_at"]
+    eventually("expiry", lambda: time.time() > expires_at + 1)
+
+    go_on = threading.Event()
+    server.answer(
+        "/token", Answer(200, tokens(2, 3600, refresh_token="refresh-2"), until=go_on)
+    )
+    pythons = [
+        Process(sys.executable, "-P", "-c", CHILD, cli.directory)
+        if sys.version_info >= (3, 11)
+        else Process(sys.executable, "-c", CHILD, cli.directory)
+        for _ in range(4)
+    ]
+    clis: list[Process] = []
+    try:
+        for child in pythons:
+            assert child.line() == "ready"
+        for child in pythons:
+            assert child.child.stdin
+            child.child.stdin.write("\n")
+            child.child.stdin.flush()
+        clis = [cli.start("token", "shop") for _ in range(4)]
+        eventually("the renewal's request", lambda: len(server.requests()) == 2)
+        # The others are waiting for its lease by now, or come to it later.
+        time.sleep(0.5)
+        go_on.set()
+        found = set()
+        for child in pythons + clis:
+            code, output, errors = child.finish()
+            assert code == 0, errors
+            found.add(output.strip())
+        assert found == {tokens(2)["access_token"]}
+        assert len(server.requests()) == 2
+    finally:
+        for child in pythons + clis:
+            child.end()
+
+
+def test_what_another_process_has_cleared_is_not_handed_out_again(
+    server: ScriptedServer, cli: Cli
+) -> None:
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)), Answer(200, tokens(2)))
+    with tokenwell.open("machine", directory=cli.directory) as connection:
+        assert connection.token().access_token == tokens(1)["access_token"]
+        cli.run("clear", "machine")
+        assert connection.token().access_token == tokens(2)["access_token"]
+
+
+def test_what_another_process_has_renewed_is_handed_out(
+    server: ScriptedServer, cli: Cli
+) -> None:
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)), Answer(200, tokens(2)))
+    with tokenwell.open("machine", directory=cli.directory) as connection:
+        connection.token()
+        cli.run("refresh", "machine")
+        assert connection.token().access_token == tokens(2)["access_token"]
+        assert connection.token().access_token == tokens(2)["access_token"]
+    assert len(server.requests()) == 2
+
+
+def test_an_unchanged_file_is_not_read_again(server: ScriptedServer, cli: Cli) -> None:
+    store = tokenwell.FileStore(cli.directory)
+    stored = store.compare_and_swap("crm.tokens", None, b"value")
+    assert isinstance(stored, tokenwell.store.Stored)
+    path = cli.directory / "crm.tokens"
+    assert store.load("crm.tokens", stored.version) is tokenwell.store.UNCHANGED
+    # A file older than the file system's clock is coarse is known by its signature.
+    eventually("rest", lambda: time.time() - path.stat().st_ctime > 2.1)
+    assert store.load("crm.tokens", stored.version) is tokenwell.store.UNCHANGED
+    path.write_bytes(path.read_bytes())
+    assert store.load("crm.tokens", stored.version) is tokenwell.store.UNCHANGED
+    path.write_text("{")
+    with pytest.raises(tokenwell.store.StoreCorrupt):
+        store.load("crm.tokens", stored.version)
+
+
+def _forked(directory: str, results: multiprocessing.SimpleQueue[str]) -> None:
+    with tokenwell.open("machine", directory=directory) as connection:
+        results.put(connection.token().access_token)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_connections_of_its_own(server: ScriptedServer, cli: Cli) -> None:
+    cli.create("machine", server.machine())
+    server.answer("/token", Answer(200, tokens(1)))
+    with tokenwell.open("machine", directory=cli.directory) as connection:
+        connection.token()
+        context = multiprocessing.get_context("fork")
+        results = context.SimpleQueue()
+        child = context.Process(target=_forked, args=(str(cli.directory), results))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert results.get() == connection.token().access_token
+    assert len(server.requests()) == 1
+
+
+def test_a_key_in_the_keyring_is_shared_with_the_command_line(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("keyring")
+    from secret_service import secret_service
+
+    with secret_service(tmp_path / "session") as address:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
+        server.answer("/token", Answer(200, tokens(1)))
+        cli = Cli(tmp_path, DBUS_SESSION_BUS_ADDRESS=address)
+        cli.create("machine", server.machine())
+        with tokenwell.open("machine", directory=cli.directory) as connection:
+            token = connection.token().access_token
+        assert not (cli.directory / "tokenwell.key").exists()
+        assert cli.json("token", "machine")["access_token"] == token
+
+        cli.create("other", server.machine())
+        secrets = tokenwell.LocalSecrets(cli.directory)
+        assert secrets.key_source() == "keyring"
+    assert len(server.requests()) == 1
