@@ -22,6 +22,7 @@ use crate::engine::State;
 use crate::error::{Error, Unavailability};
 use crate::host::Host;
 use crate::http_client::{HttpClient, Identity, Malformed};
+use crate::telemetry::{call, observed};
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
 const RESPONSE_LIMIT: usize = 64 << 20;
@@ -63,9 +64,12 @@ impl Connection {
     /// # Errors
     /// [`Error::NotConfigured`] for a name that is none; [`Error::Internal`].
     pub async fn check(&self) -> Result<Vec<Problem>, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_check(store, connection).await?)
+        observed(call!("check"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_check(store, connection).await?)
+        })
+        .await
     }
 
     /// The config as it takes effect, every default filled in, the server's
@@ -74,9 +78,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn resolve(&self) -> Result<Vec<ResolvedField>, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_resolve(store, connection).await??)
+        observed(call!("resolve"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_resolve(store, connection).await??)
+        })
+        .await
     }
 
     /// Where the connection stands. Sends nothing.
@@ -84,9 +91,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them; a config that lacks something is no error here.
     pub async fn status(&self) -> Result<Status, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_status(store, connection).await??)
+        observed(call!("status"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_status(store, connection).await??)
+        })
+        .await
     }
 
     /// A token that has not expired, renewed first where needed.
@@ -94,9 +104,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn token(&self, options: TokenOptions) -> Result<Token, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_token(store, connection, &options).await??)
+        observed(call!("token", hands out), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_token(store, connection, &options).await??)
+        })
+        .await
     }
 
     /// The headers that authorize one request: `Authorization`, and for a bound
@@ -112,11 +125,14 @@ impl Connection {
         options: TokenOptions,
         dpop_nonce: Option<&str>,
     ) -> Result<Vec<Parameter>, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
-            .await??)
+        observed(call!("authorization_headers", hands out), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest
+                .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
+                .await??)
+        })
+        .await
     }
 
     /// The token endpoint's last successful response, whole, as JSON.
@@ -124,9 +140,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn response_json(&self) -> Result<String, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_response_json(store, connection).await??)
+        observed(call!("response_json"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_response_json(store, connection).await??)
+        })
+        .await
     }
 
     /// Begins an authorization: the URL is for the user's browser. Any process
@@ -138,11 +157,14 @@ impl Connection {
         &self,
         options: AuthorizationOptions,
     ) -> Result<PendingAuthorization, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_begin_authorization(store, connection, &options)
-            .await??)
+        observed(call!("begin_authorization"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest
+                .call_begin_authorization(store, connection, &options)
+                .await??)
+        })
+        .await
     }
 
     /// Completes an authorization with what came back. A redirect that is not
@@ -151,12 +173,15 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        guest
-            .call_complete_authorization(&mut *store, connection, &redirect)
-            .await??;
-        Ok(guest.call_status(store, connection).await??)
+        observed(call!("complete_authorization"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            guest
+                .call_complete_authorization(&mut *store, connection, &redirect)
+                .await??;
+            Ok(guest.call_status(store, connection).await??)
+        })
+        .await
     }
 
     /// Authorizes the connection: opens the listener and the browser, awaits
@@ -165,13 +190,16 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
-        let mut open = self.open_online().await?;
-        open.component
-            .tokenwell_oauth2_interactive()
-            .call_authorize(&mut open.store, open.connection, &options)
-            .await??;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_status(store, connection).await??)
+        observed(call!("authorize"), &self.name, async {
+            let mut open = self.open_online().await?;
+            open.component
+                .tokenwell_oauth2_interactive()
+                .call_authorize(&mut open.store, open.connection, &options)
+                .await??;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_status(store, connection).await??)
+        })
+        .await
     }
 
     /// Begins a device authorization (RFC 8628 section 3.1).
@@ -179,11 +207,14 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn begin_device_authorization(&self) -> Result<DeviceAuthorization, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_begin_device_authorization(store, connection)
-            .await??)
+        observed(call!("begin_device_authorization"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest
+                .call_begin_device_authorization(store, connection)
+                .await??)
+        })
+        .await
     }
 
     /// Asks once whether the user has decided (RFC 8628 section 3.4).
@@ -191,11 +222,14 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn poll_device_authorization(&self) -> Result<DevicePoll, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest
-            .call_poll_device_authorization(store, connection)
-            .await??)
+        observed(call!("poll_device_authorization"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest
+                .call_poll_device_authorization(store, connection)
+                .await??)
+        })
+        .await
     }
 
     /// Renews the token now, whether or not it is due.
@@ -203,9 +237,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn refresh(&self) -> Result<Token, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_refresh(store, connection).await??)
+        observed(call!("refresh"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_refresh(store, connection).await??)
+        })
+        .await
     }
 
     /// Forgets the credential. The config is the host's and stays.
@@ -213,9 +250,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn clear(&self) -> Result<(), Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_clear(store, connection).await??)
+        observed(call!("clear"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_clear(store, connection).await??)
+        })
+        .await
     }
 
     /// Revokes the credential at the server (RFC 7009), then clears it.
@@ -223,9 +263,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn revoke(&self) -> Result<(), Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_revoke(store, connection).await??)
+        observed(call!("revoke"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_revoke(store, connection).await??)
+        })
+        .await
     }
 
     /// What the server knows of the access token (RFC 7662), as JSON.
@@ -233,9 +276,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn introspect(&self) -> Result<String, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_introspect(store, connection).await??)
+        observed(call!("introspect"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_introspect(store, connection).await??)
+        })
+        .await
     }
 
     /// The user's claims (OpenID Connect Core section 5.3), as JSON.
@@ -243,9 +289,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn userinfo(&self) -> Result<String, Error> {
-        let mut open = self.open_online().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_userinfo(store, connection).await??)
+        observed(call!("userinfo"), &self.name, async {
+            let mut open = self.open_online().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_userinfo(store, connection).await??)
+        })
+        .await
     }
 
     /// What has happened to the connection, the latest last.
@@ -253,9 +302,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn history(&self) -> Result<Vec<Event>, Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_history(store, connection).await??)
+        observed(call!("history"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_history(store, connection).await??)
+        })
+        .await
     }
 
     /// Seals the stored records anew under the host's current key.
@@ -263,9 +315,12 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn reseal(&self) -> Result<(), Error> {
-        let mut open = self.open().await?;
-        let (guest, store, connection) = open.parts();
-        Ok(guest.call_reseal(store, connection).await??)
+        observed(call!("reseal"), &self.name, async {
+            let mut open = self.open().await?;
+            let (guest, store, connection) = open.parts();
+            Ok(guest.call_reseal(store, connection).await??)
+        })
+        .await
     }
 
     /// Sends one request with the token, over the host's pooled client, and
@@ -282,20 +337,23 @@ impl Connection {
     /// [`Error::Unsupported`] for a response of more than 64 MiB; otherwise as
     /// [`Connection::token`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let (mut options, mut nonce) = (TokenOptions::default(), None);
-        loop {
-            let (authorized, token) = self.authorized(&request, &options, &nonce).await?;
-            let response = self.exchange(authorized).await?;
-            if let Some(demanded) = demanded_nonce(&response)
-                && nonce.is_none()
-            {
-                nonce = Some(demanded);
-            } else if says_invalid_token(&response) && options.rejected.is_none() {
-                options.rejected = Some(token);
-            } else {
-                return Ok(response);
+        observed(call!("send"), &self.name, async {
+            let (mut options, mut nonce) = (TokenOptions::default(), None);
+            loop {
+                let (authorized, token) = self.authorized(&request, &options, &nonce).await?;
+                let response = self.exchange(authorized).await?;
+                if let Some(demanded) = demanded_nonce(&response)
+                    && nonce.is_none()
+                {
+                    nonce = Some(demanded);
+                } else if says_invalid_token(&response) && options.rejected.is_none() {
+                    options.rejected = Some(token);
+                } else {
+                    return Ok(response);
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The request with the token, and the token.

@@ -10,11 +10,12 @@ use crate::contract::bindings::InteractiveConnection;
 use crate::contract::{Config, Provider, ProviderSummary};
 use crate::engine::{Runtime, State};
 use crate::error::{BuildError, Error};
-use crate::events::EventSink;
+use crate::events::{EventSink, Sinks};
 use crate::http_client::{HttpClient, HttpClients};
 use crate::imports::Services;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
+use crate::telemetry;
 use crate::user_agent::{NoUser, UserAgent};
 
 /// Runs the component for any number of connections. Cheap to clone; clones
@@ -168,7 +169,7 @@ impl Host {
 pub struct HostBuilder {
     store: Option<Box<dyn TokenStore>>,
     secrets: Option<Box<dyn Secrets>>,
-    events: Option<Box<dyn EventSink>>,
+    events: Sinks,
     user_agent: Option<Box<dyn UserAgent>>,
     component: Option<Vec<u8>>,
 }
@@ -189,10 +190,11 @@ impl HostBuilder {
         self
     }
 
-    /// What becomes of events; by default nothing.
+    /// What becomes of events, beside what [`telemetry`] tells of them; by
+    /// default nothing. Given more than once, each sink is told of each event.
     #[must_use]
     pub fn events(mut self, events: impl EventSink) -> Self {
-        self.events = Some(Box::new(events));
+        self.events.add(events);
         self
     }
 
@@ -217,6 +219,7 @@ impl HostBuilder {
     /// # Errors
     /// As [`BuildError`] has them.
     pub fn build(self) -> Result<Host, BuildError> {
+        telemetry::describe();
         let secrets = match (self.secrets, &self.store) {
             (Some(secrets), _) => secrets,
             (None, None) => Box::new(LocalSecrets::in_memory()),
@@ -225,7 +228,7 @@ impl HostBuilder {
         let services = Services {
             store: self.store.unwrap_or_else(|| Box::new(MemoryStore::new())),
             secrets,
-            events: self.events,
+            events: Arc::new(self.events),
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
             http: HttpClients::new(),
         };

@@ -9,6 +9,8 @@ mod user_agent;
 pub use token_store::HeldLease;
 pub use user_agent::{HeldArrival, HeldListener};
 
+use std::sync::Arc;
+
 use crate::events::EventSink;
 use crate::http_client::HttpClients;
 use crate::secrets::Secrets;
@@ -19,7 +21,7 @@ use crate::user_agent::UserAgent;
 pub(crate) struct Services {
     pub(crate) store: Box<dyn TokenStore>,
     pub(crate) secrets: Box<dyn Secrets>,
-    pub(crate) events: Option<Box<dyn EventSink>>,
+    pub(crate) events: Arc<dyn EventSink>,
     pub(crate) user_agent: Box<dyn UserAgent>,
     pub(crate) http: HttpClients,
 }
