@@ -125,13 +125,19 @@ impl Connection {
         options: TokenOptions,
         dpop_nonce: Option<&str>,
     ) -> Result<Vec<Parameter>, Error> {
-        observed(call!("authorization_headers", hands out), &self.name, async {
-            let mut open = self.open_online().await?;
-            let (guest, store, connection) = open.parts();
-            Ok(guest
-                .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
-                .await??)
-        })
+        observed(
+            call!("authorization_headers", hands out),
+            &self.name,
+            async {
+                let mut open = self.open_online().await?;
+                let (guest, store, connection) = open.parts();
+                Ok(guest
+                    .call_authorization_headers(
+                        store, connection, method, url, &options, dpop_nonce,
+                    )
+                    .await??)
+            },
+        )
         .await
     }
 

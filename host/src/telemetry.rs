@@ -258,7 +258,11 @@ mod measured {
         let (result, obtained) = OBTAINED.scope(Cell::new(false), work).await;
         clock.outcome = outcome(&result);
         if call.hands_out && result.is_ok() && !obtained {
-            with_recorder(|recorder| recorder.register_counter(&CACHE_HIT, &METADATA).increment(1));
+            with_recorder(|recorder| {
+                recorder
+                    .register_counter(&CACHE_HIT, &METADATA)
+                    .increment(1)
+            });
         }
         result
     }

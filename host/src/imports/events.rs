@@ -1,7 +1,6 @@
 use crate::contract::Event;
 use crate::contract::bindings::tokenwell::oauth2::events::Host;
 use crate::engine::State;
-use crate::events::EventSink as _;
 
 impl Host for State {
     async fn emit(&mut self, event: Event) -> wasmtime::Result<()> {
