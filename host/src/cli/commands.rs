@@ -229,6 +229,7 @@ pub async fn check(session: &Session, name: &ConnectionName) -> Result<u8, Failu
 #[derive(Args)]
 pub struct StatusArgs {
     /// The connections; all when left out
+    #[arg(value_name = "NAME")]
     names: Vec<ConnectionName>,
     /// Keep looking: a table that follows the time; a line for each change where the output is no terminal, or with --json
     #[arg(long)]

@@ -300,3 +300,44 @@ async fn an_event_is_traced_within_the_span_of_its_call() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_call_of_the_component_is_counted_and_traced_with_what_it_did() {
+    use serde_json::json;
+    use tokenwell_tests::{Answer, ScriptedServer};
+
+    let server = ScriptedServer::start();
+    let answer = json!({"access_token": "at", "token_type": "Bearer", "expires_in": 3600});
+    server.answer("/token", Answer::json(200, &answer));
+    let config = json!({
+        "grant_type": "client_credentials",
+        "client_id": "job",
+        "client_secret": "very-secret",
+        "token_endpoint": server.url("/token"),
+    });
+    let host = crate::Host::builder().build().unwrap();
+    let config = host.parse_config(&config.to_string()).await.unwrap();
+    let connection = host.connection("job", config);
+    let watched = Watched::default();
+    let _default = tracing::subscriber::set_default(watched.clone());
+    let lines = recorded(async {
+        for _ in 0..2 {
+            let options = crate::TokenOptions::default();
+            connection.token(options).await.unwrap();
+        }
+    })
+    .await;
+    assert_eq!(
+        lines,
+        [
+            "tokenwell_renewals_total{reason=first_token} +1",
+            "tokenwell_call_duration_seconds{call=token,outcome=ok}",
+            "tokenwell_token_cache_hits_total{} +1",
+            "tokenwell_call_duration_seconds{call=token,outcome=ok}",
+        ]
+    );
+    let lines = watched.lines.lines();
+    let renewed = lines.iter().find(|line| line.contains("kind=\"renewed\""));
+    assert!(renewed.unwrap().starts_with("INFO event in Some(1):"));
+    assert!(!format!("{lines:?}").contains("very-secret"));
+}
