@@ -56,7 +56,8 @@
 //! A call of [`Connection::send`](crate::Connection::send) contains one of
 //! `authorization_headers`; both are told.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 use crate::contract::Event;
 use crate::error::Error;
@@ -101,19 +102,34 @@ macro_rules! call {
 }
 pub(crate) use call;
 
-/// Does a call of a connection, and tells of it.
+/// Does a call of a connection, and tells of it. Futures are not put into one
+/// another for that: the call's own is large, and would be moved each time.
 pub(crate) async fn observed<T>(
     call: &'static Call,
     connection: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    #[cfg(feature = "metrics")]
-    let work = measured::measured(call, work);
+    let mut work = pin!(work);
     #[cfg(feature = "tracing")]
-    let work = traced::traced(call, connection, work);
-    #[cfg(not(feature = "tracing"))]
+    let span = traced::span(call, connection);
+    #[cfg(feature = "metrics")]
+    let mut clock = measured::Clock::start(call);
+    #[cfg(not(all(feature = "metrics", feature = "tracing")))]
     let _ = (call, connection);
-    work.await
+    let result = poll_fn(|context| {
+        #[cfg(feature = "tracing")]
+        let _within = span.enter();
+        #[cfg(feature = "metrics")]
+        return clock.within(|| work.as_mut().poll(context));
+        #[cfg(not(feature = "metrics"))]
+        work.as_mut().poll(context)
+    })
+    .await;
+    #[cfg(feature = "metrics")]
+    clock.ended(&result);
+    #[cfg(feature = "tracing")]
+    span.record("outcome", outcome(&result));
+    result
 }
 
 /// Tells of an event.
@@ -188,7 +204,6 @@ pub(crate) const CALL_DURATION: &str = "tokenwell_call_duration_seconds";
 #[cfg(feature = "metrics")]
 mod measured {
     use std::cell::Cell;
-    use std::future::Future;
     use std::time::Instant;
 
     use metrics::{Key, Label, Level, Metadata, Unit, with_recorder};
@@ -202,9 +217,9 @@ mod measured {
         Metadata::new("tokenwell", Level::INFO, Some(module_path!()));
     static CACHE_HIT: Key = Key::from_static_name(CACHE_HITS);
 
-    tokio::task_local! {
-        /// Whether the call that is running has obtained a token.
-        static OBTAINED: Cell<bool>;
+    thread_local! {
+        /// Whether the call that is running on this thread has obtained a token.
+        static OBTAINED: Cell<bool> = const { Cell::new(false) };
     }
 
     pub(super) fn describe() {
@@ -232,8 +247,7 @@ mod measured {
 
     pub(super) fn count(event: &Event) {
         if matches!(event.kind.as_str(), "renewed" | "authorized") {
-            // An event outside a call is nobody's.
-            let _ = OBTAINED.try_with(|obtained| obtained.set(true));
+            OBTAINED.set(true);
             let reason = detail(event, "reason").unwrap_or("unknown").to_owned();
             metrics::counter!(RENEWALS, "reason" => reason).increment(1);
         }
@@ -242,36 +256,43 @@ mod measured {
         }
     }
 
-    pub(super) async fn measured<T>(
-        call: &'static Call,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let mut clock = Clock {
-            call,
-            started: Instant::now(),
-            outcome: "dropped",
-        };
-        let work = async {
-            let result = work.await;
-            (result, OBTAINED.with(Cell::get))
-        };
-        let (result, obtained) = OBTAINED.scope(Cell::new(false), work).await;
-        clock.outcome = outcome(&result);
-        if call.hands_out && result.is_ok() && !obtained {
-            with_recorder(|recorder| {
-                recorder
-                    .register_counter(&CACHE_HIT, &METADATA)
-                    .increment(1)
-            });
-        }
-        result
-    }
-
     /// Measures a call, one that is not waited for to its end included.
-    struct Clock {
+    pub(super) struct Clock {
         call: &'static Call,
         started: Instant,
+        obtained: bool,
         outcome: &'static str,
+    }
+
+    impl Clock {
+        pub(super) fn start(call: &'static Call) -> Self {
+            Self {
+                call,
+                started: Instant::now(),
+                obtained: false,
+                outcome: "dropped",
+            }
+        }
+
+        /// Does a part of the call, between two waits. It may be on another
+        /// thread than the part before, or within another call.
+        pub(super) fn within<T>(&mut self, part: impl FnOnce() -> T) -> T {
+            let around = OBTAINED.replace(self.obtained);
+            let done = part();
+            self.obtained = OBTAINED.replace(around);
+            done
+        }
+
+        pub(super) fn ended<T>(&mut self, result: &Result<T, Error>) {
+            self.outcome = outcome(result);
+            if self.call.hands_out && result.is_ok() && !self.obtained {
+                with_recorder(|recorder| {
+                    recorder
+                        .register_counter(&CACHE_HIT, &METADATA)
+                        .increment(1);
+                });
+            }
+        }
     }
 
     impl Drop for Clock {
@@ -297,30 +318,21 @@ mod measured {
 #[cfg(feature = "tracing")]
 mod traced {
     use std::fmt;
-    use std::future::Future;
 
     use tracing::field::Empty;
-    use tracing::{Instrument as _, debug_span, info, warn};
+    use tracing::{Span, debug_span, info, warn};
 
-    use super::{Call, detail, failed_at, outcome};
+    use super::{Call, detail, failed_at};
     use crate::contract::{Event, Parameter};
-    use crate::error::Error;
 
-    pub(super) async fn traced<T>(
-        call: &Call,
-        connection: &str,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let span = debug_span!(
+    pub(super) fn span(call: &Call, connection: &str) -> Span {
+        debug_span!(
             target: "tokenwell",
             "call",
             connection,
             call = call.name,
             outcome = Empty
-        );
-        let result = work.instrument(span.clone()).await;
-        span.record("outcome", outcome(&result));
-        result
+        )
     }
 
     pub(super) fn tell(event: &Event) {

@@ -254,19 +254,21 @@ fn undecided(grant: &Grant, fields: &[ResolvedField]) -> Vec<&'static str> {
         Grant::DeviceCode => Some("device_authorization_endpoint"),
         _ => None,
     };
-    let scope = matches!(grant, Grant::AuthorizationCode).then_some("scope");
+    // `offline_access` is added where the server knows it, and `prompt` for it.
+    let asks_user = matches!(grant, Grant::AuthorizationCode);
     let candidates = [
         endpoint,
         Some("token_endpoint"),
         Some("token_endpoint_auth_method"),
-        scope,
+        asks_user.then_some("scope"),
+        asks_user.then_some("prompt"),
     ];
     let candidates = candidates.into_iter().flatten();
     let undecided = candidates.filter(|name| {
         let found = fields.iter().find(|field| field.field == *name);
         match found {
             // Where no scope is asked for, none is added.
-            None => *name != "scope",
+            None => !matches!(*name, "scope" | "prompt"),
             Some(field) => field.origin == ValueOrigin::Default,
         }
     });

@@ -246,7 +246,7 @@ async fn live(
                 size: size(),
             };
             screen
-                .draw(&frame.lines())
+                .draw(&frame.lines(), frame.size.1)
                 .map_err(|error| Failure::standard_output(&error))?;
             let left = interval.saturating_sub(looked.elapsed());
             tokio::select! {
@@ -466,20 +466,25 @@ impl Screen {
 
     /// Puts lines in the place of those before, all at once where the terminal
     /// can (synchronized output), without a blank screen in between.
-    fn draw(&self, lines: &[String]) -> io::Result<()> {
+    fn draw(&self, lines: &[String], height: usize) -> io::Result<()> {
         let mut frame = String::from("\x1b[?2026h\x1b[H");
         for (i, line) in lines.iter().enumerate() {
             if i > 0 {
                 frame.push_str("\r\n");
             }
+            // Before the text: behind a full line the cursor is still on its
+            // last letter.
+            frame.push_str("\x1b[K");
             if self.has_colours {
                 frame.push_str(line);
             } else {
                 frame.push_str(&anstream::adapter::strip_str(line).to_string());
             }
-            frame.push_str("\x1b[K");
         }
-        frame.push_str("\x1b[J\x1b[?2026l");
+        if lines.len() < height {
+            frame.push_str("\r\n\x1b[J");
+        }
+        frame.push_str("\x1b[?2026l");
         let mut out = io::stdout().lock();
         out.write_all(frame.as_bytes())?;
         out.flush()
