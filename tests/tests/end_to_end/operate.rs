@@ -262,8 +262,8 @@ fn processes_at_once_append_whole_lines_to_one_audit_log_that_rotates() {
     let (mut cli, server) = job();
     let log = cli.directory().join("audit.jsonl");
     cli.set("TOKENWELL_AUDIT", log.to_str().expect("a path in UTF-8"));
-    // Two or three lines fit.
-    cli.set("TOKENWELL_AUDIT_MAX_BYTES", "800");
+    // One line fits.
+    cli.set("TOKENWELL_AUDIT_MAX_BYTES", "300");
     cli.set("TOKENWELL_AUDIT_KEEP", "100");
     let calls: Vec<_> = (0..PROCESSES)
         .map(|number| {
@@ -276,6 +276,8 @@ fn processes_at_once_append_whole_lines_to_one_audit_log_that_rotates() {
         let Outcome { stderr, .. } = call.finish().expect_code(0);
         assert!(!stderr.contains("audit"), "{stderr}");
     }
+    // However many wrote at the same instant, a later one finds the file full.
+    cli.run(&["refresh", "job"]).expect_code(0);
     let files: Vec<_> = cli
         .files()
         .into_iter()
@@ -285,7 +287,7 @@ fn processes_at_once_append_whole_lines_to_one_audit_log_that_rotates() {
             name.starts_with("audit.jsonl") && !name.ends_with(".lock")
         })
         .collect();
-    assert!(files.len() > 2, "{files:?}");
+    assert!(files.len() >= 2, "{files:?}");
     let lines: Vec<Value> = files.iter().flat_map(|path| lines(path)).collect();
     let mut renewed: Vec<&str> = lines
         .iter()
@@ -298,7 +300,8 @@ fn processes_at_once_append_whole_lines_to_one_audit_log_that_rotates() {
         })
         .collect();
     renewed.sort_unstable();
-    let expected: Vec<String> = (0..PROCESSES).map(|n| format!("job{n}")).collect();
+    let numbered = (0..PROCESSES).map(|number| format!("job{number}"));
+    let expected: Vec<String> = ["job".to_owned()].into_iter().chain(numbered).collect();
     assert_eq!(renewed, expected);
     let whole = format!("{lines:?}");
     assert!(!whole.contains(SECRET) && !whole.contains("access-token"));
@@ -336,22 +339,24 @@ fn watching_prints_the_state_and_then_each_change() {
     let mut watching = cli.start(&["status", "--watch", "--interval", "1", "--json"]);
     let state = watching.next_json();
     assert_eq!(state["name"], "job");
-    assert_eq!(state["last_renewal"], Value::Null);
+    assert!(state["last_renewal"].is_null(), "{state}");
     assert!(state["at"].is_u64(), "{state}");
 
+    // What is seen in the middle of a command is told as well.
+    let mut until = |is_it: &dyn Fn(&Value) -> bool| {
+        loop {
+            let state = watching.next_json();
+            if is_it(&state) {
+                return;
+            }
+        }
+    };
     cli.run(&["token", "job"]).expect_code(0);
-    let state = watching.next_json();
-    assert_eq!(state["state"], "authorized");
-    assert_eq!(state["last_renewal"]["reason"], "first_token");
-
+    until(&|state| state["last_renewal"]["reason"] == "first_token");
     cli.create("another", &job_config(&server)).expect_code(0);
-    assert_eq!(watching.next_json()["name"], "another");
+    until(&|state| state["name"] == "another");
     cli.run(&["delete", "job", "--yes"]).expect_code(0);
-    let state = watching.next_json();
-    assert_eq!(
-        (text(&state, "name"), text(&state, "state")),
-        ("job", "deleted")
-    );
+    until(&|state| state["name"] == "job" && state["state"] == "deleted");
     assert!(watching.is_running());
     watching.kill();
 }
@@ -362,10 +367,14 @@ fn watching_where_there_is_no_terminal_prints_lines_without_control_characters()
     let mut watching = cli.start(&["status", "job", "--watch", "--interval", "1"]);
     assert!(watching.next_line().contains("  job  "));
     cli.run(&["token", "job"]).expect_code(0);
-    let line = watching.next_line();
-    assert!(line.contains("authorized  expires 2"), "{line}");
-    assert!(line.contains("(first_token)"), "{line}");
-    assert!(!line.contains('\u{1b}'), "{line:?}");
+    loop {
+        let line = watching.next_line();
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        if line.contains("(first_token)") {
+            assert!(line.contains("authorized  expires 2"), "{line}");
+            break;
+        }
+    }
     watching.kill();
 }
 
