@@ -405,9 +405,13 @@ fn row(cells: &[Cell; 5], widths: &[usize; 5], width: usize) -> String {
     let mut line = String::new();
     let mut left = width;
     for (cell, column) in cells.iter().zip(widths) {
+        if left == 0 {
+            break;
+        }
         let text = cut(cell.text(), (*column).min(left));
-        let padding = (column + 2).saturating_sub(text.chars().count());
-        left = left.saturating_sub(column + 2);
+        left -= text.chars().count();
+        let padding = (column + 2 - text.chars().count()).min(left);
+        left -= padding;
         line.push_str(&cell.styled_as(&text));
         line.extend(std::iter::repeat_n(' ', padding));
     }
