@@ -295,7 +295,7 @@ fn processes_at_once_append_whole_lines_to_one_audit_log_that_rotates() {
         .map(|line| {
             let time = text(line, "time");
             assert!(time.ends_with('Z') && time.contains('T'), "{line}");
-            assert_eq!(line["details"]["reason"], "requested", "{line}");
+            assert_eq!(line["details"]["reason"], "first_token", "{line}");
             text(line, "connection")
         })
         .collect();
