@@ -27,6 +27,7 @@ use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Rules,
     TrustFile, Witness,
 };
+use crate::telemetry::{Call, call, observed};
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
 const RESPONSE_LIMIT: usize = 64 << 20;
@@ -136,7 +137,7 @@ impl Connection {
     /// # Errors
     /// [`Error::NotConfigured`] for a name that is none; [`Error::Internal`].
     pub async fn check(&self) -> Result<Vec<Problem>, Error> {
-        let checking = self.call(Sends::Nothing, async |open| {
+        let checking = self.call(call!("check"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_check(store, connection).await.map(Ok)
         });
@@ -159,7 +160,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn resolve(&self) -> Result<Vec<ResolvedField>, Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("resolve"), Sends::Requests, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_resolve(store, connection).await
         })
@@ -171,7 +172,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them; a config that lacks something is no error here.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.call(Sends::Nothing, async |open| {
+        self.call(call!("status"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_status(store, connection).await
         })
@@ -183,13 +184,18 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn token(&self, options: TokenOptions) -> Result<Token, Error> {
-        if let Some(token) = self.handed_out_before(&options).await? {
+        let drawing = self.draw(&options);
+        observed(call!("token", hands out), &self.inner.name, drawing).await
+    }
+
+    async fn draw(&self, options: &TokenOptions) -> Result<Token, Error> {
+        if let Some(token) = self.handed_out_before(options).await? {
             return Ok(token);
         }
         let (token, seen) = self
-            .call(Sends::Requests, async |open| {
+            .make(Sends::Requests, async |open| {
                 let (guest, store, connection) = open.parts();
-                let token = guest.call_token(&mut *store, connection, &options).await?;
+                let token = guest.call_token(&mut *store, connection, options).await?;
                 Ok(token.map(|token| (token, store.data_mut().seen.take())))
             })
             .await?;
@@ -253,12 +259,18 @@ impl Connection {
         options: TokenOptions,
         dpop_nonce: Option<&str>,
     ) -> Result<Vec<Parameter>, Error> {
-        self.call(Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest
-                .call_authorization_headers(store, connection, method, url, &options, dpop_nonce)
-                .await
-        })
+        self.call(
+            call!("authorization_headers", hands out),
+            Sends::Requests,
+            async |open| {
+                let (guest, store, connection) = open.parts();
+                guest
+                    .call_authorization_headers(
+                        store, connection, method, url, &options, dpop_nonce,
+                    )
+                    .await
+            },
+        )
         .await
     }
 
@@ -267,7 +279,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn response_json(&self) -> Result<String, Error> {
-        self.call(Sends::Nothing, async |open| {
+        self.call(call!("response_json"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_response_json(store, connection).await
         })
@@ -283,12 +295,16 @@ impl Connection {
         &self,
         options: AuthorizationOptions,
     ) -> Result<PendingAuthorization, Error> {
-        self.call(Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest
-                .call_begin_authorization(store, connection, &options)
-                .await
-        })
+        self.call(
+            call!("begin_authorization"),
+            Sends::Requests,
+            async |open| {
+                let (guest, store, connection) = open.parts();
+                guest
+                    .call_begin_authorization(store, connection, &options)
+                    .await
+            },
+        )
         .await
     }
 
@@ -298,14 +314,19 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn complete_authorization(&self, redirect: Redirect) -> Result<Status, Error> {
-        self.call(Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            let completing = guest.call_complete_authorization(&mut *store, connection, &redirect);
-            match completing.await? {
-                Ok(()) => guest.call_status(store, connection).await,
-                Err(error) => Ok(Err(error)),
-            }
-        })
+        self.call(
+            call!("complete_authorization"),
+            Sends::Requests,
+            async |open| {
+                let (guest, store, connection) = open.parts();
+                let completing =
+                    guest.call_complete_authorization(&mut *store, connection, &redirect);
+                match completing.await? {
+                    Ok(()) => guest.call_status(store, connection).await,
+                    Err(error) => Ok(Err(error)),
+                }
+            },
+        )
         .await
     }
 
@@ -315,7 +336,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("authorize"), Sends::Requests, async |open| {
             let interactive = open.component.tokenwell_oauth2_interactive();
             let authorizing =
                 interactive.call_authorize(&mut open.store, open.connection, &options);
@@ -333,12 +354,16 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn begin_device_authorization(&self) -> Result<DeviceAuthorization, Error> {
-        self.call(Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest
-                .call_begin_device_authorization(store, connection)
-                .await
-        })
+        self.call(
+            call!("begin_device_authorization"),
+            Sends::Requests,
+            async |open| {
+                let (guest, store, connection) = open.parts();
+                guest
+                    .call_begin_device_authorization(store, connection)
+                    .await
+            },
+        )
         .await
     }
 
@@ -347,12 +372,16 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn poll_device_authorization(&self) -> Result<DevicePoll, Error> {
-        self.call(Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest
-                .call_poll_device_authorization(store, connection)
-                .await
-        })
+        self.call(
+            call!("poll_device_authorization"),
+            Sends::Requests,
+            async |open| {
+                let (guest, store, connection) = open.parts();
+                guest
+                    .call_poll_device_authorization(store, connection)
+                    .await
+            },
+        )
         .await
     }
 
@@ -361,7 +390,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn refresh(&self) -> Result<Token, Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("refresh"), Sends::Requests, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_refresh(store, connection).await
         })
@@ -373,7 +402,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn clear(&self) -> Result<(), Error> {
-        self.call(Sends::Nothing, async |open| {
+        self.call(call!("clear"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_clear(store, connection).await
         })
@@ -385,7 +414,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn revoke(&self) -> Result<(), Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("revoke"), Sends::Requests, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_revoke(store, connection).await
         })
@@ -397,7 +426,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn introspect(&self) -> Result<String, Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("introspect"), Sends::Requests, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_introspect(store, connection).await
         })
@@ -409,7 +438,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn userinfo(&self) -> Result<String, Error> {
-        self.call(Sends::Requests, async |open| {
+        self.call(call!("userinfo"), Sends::Requests, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_userinfo(store, connection).await
         })
@@ -421,7 +450,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn history(&self) -> Result<Vec<Event>, Error> {
-        self.call(Sends::Nothing, async |open| {
+        self.call(call!("history"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_history(store, connection).await
         })
@@ -433,7 +462,7 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn reseal(&self) -> Result<(), Error> {
-        self.call(Sends::Nothing, async |open| {
+        self.call(call!("reseal"), Sends::Nothing, async |open| {
             let (guest, store, connection) = open.parts();
             guest.call_reseal(store, connection).await
         })
@@ -454,6 +483,11 @@ impl Connection {
     /// [`Error::Unsupported`] for a response of more than 64 MiB; otherwise as
     /// [`Connection::token`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let sending = self.send_authorized(request);
+        observed(call!("send"), &self.inner.name, sending).await
+    }
+
+    async fn send_authorized(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let (mut options, mut nonce) = (TokenOptions::default(), None);
         loop {
             let mut authorized = request.clone();
@@ -502,9 +536,7 @@ impl Connection {
 
     /// Tells the host's sink of something that the host did for the connection.
     pub(crate) fn tell(&self, event: Event) {
-        if let Some(events) = &self.inner.host.services().events {
-            events.emit(event);
-        }
+        self.inner.host.services().events.emit(event);
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
@@ -536,6 +568,15 @@ impl Connection {
 
     /// Opens the connection in a fresh instance and makes a call there.
     async fn call<T>(
+        &self,
+        kind: &'static Call,
+        sends: Sends,
+        make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
+    ) -> Result<T, Error> {
+        observed(kind, &self.inner.name, self.make(sends, make)).await
+    }
+
+    async fn make<T>(
         &self,
         sends: Sends,
         make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
@@ -583,26 +624,24 @@ impl Connection {
             let witness = self.witness();
             Arc::new(Rules {
                 egress: Egress::of(config, self.timeout()),
-                cookies: witness.clone().filter(|_| !config.ignore_cookie_policy),
-                unjudged: witness.filter(|_| config.tls == TlsMode::Off),
+                cookies: (!config.ignore_cookie_policy).then(|| witness.clone()),
+                unjudged: (config.tls == TlsMode::Off).then_some(witness),
             })
         });
         Arc::clone(rules)
     }
 
-    fn witness(&self) -> Option<Witness> {
-        let events = self.inner.host.services().events.clone()?;
-        Some(Witness {
+    fn witness(&self) -> Witness {
+        Witness {
             connection: Arc::clone(&self.inner.name),
-            events,
-        })
+            events: Arc::clone(&self.inner.host.services().events),
+        }
     }
 
     /// The certificates imported for the connection.
     fn trust_file(&self) -> TrustFile {
         TrustFile {
             store: Arc::clone(&self.inner.host.services().store),
-            connection: Arc::clone(&self.inner.name),
             witness: self.witness(),
         }
     }

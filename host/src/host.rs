@@ -8,15 +8,15 @@ use wasmtime::Store;
 use crate::connection::Connection;
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::{Config, Provider, ProviderSummary};
-use crate::engine::Limits;
-use crate::engine::{Runtime, State};
+use crate::engine::{Limits, Runtime, State};
 use crate::error::{BuildError, Error};
-use crate::events::EventSink;
+use crate::events::{EventSink, Sinks};
 use crate::http_client::{DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClients, Rules};
 use crate::imports::Services;
 use crate::network::NetworkPolicy;
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
+use crate::telemetry;
 use crate::user_agent::{NoUser, UserAgent};
 
 /// Runs the component for any number of connections. Cheap to clone; clones
@@ -175,7 +175,7 @@ impl Host {
 pub struct HostBuilder {
     store: Option<Box<dyn TokenStore>>,
     secrets: Option<Box<dyn Secrets>>,
-    events: Option<Box<dyn EventSink>>,
+    events: Sinks,
     user_agent: Option<Box<dyn UserAgent>>,
     component: Option<Vec<u8>>,
     network: NetworkPolicy,
@@ -198,10 +198,11 @@ impl HostBuilder {
         self
     }
 
-    /// What becomes of events; by default nothing.
+    /// What becomes of events, beside what [`telemetry`] tells of them; by
+    /// default nothing. Given more than once, each sink is told of each event.
     #[must_use]
     pub fn events(mut self, events: impl EventSink) -> Self {
-        self.events = Some(Box::new(events));
+        self.events.add(events);
         self
     }
 
@@ -242,6 +243,7 @@ impl HostBuilder {
     /// # Errors
     /// As [`BuildError`] has them.
     pub fn build(self) -> Result<Host, BuildError> {
+        telemetry::describe();
         let secrets = match (self.secrets, &self.store) {
             (Some(secrets), _) => secrets,
             (None, None) => Box::new(LocalSecrets::in_memory()),
@@ -250,7 +252,7 @@ impl HostBuilder {
         let services = Services {
             store: Arc::from(self.store.unwrap_or_else(|| Box::new(MemoryStore::new()))),
             secrets,
-            events: self.events.map(Arc::from),
+            events: Arc::new(self.events),
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
             http: HttpClients::new(self.network.clone()),
             policy: self.network,

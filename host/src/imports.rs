@@ -22,7 +22,7 @@ use crate::user_agent::UserAgent;
 pub(crate) struct Services {
     pub(crate) store: Arc<dyn TokenStore>,
     pub(crate) secrets: Box<dyn Secrets>,
-    pub(crate) events: Option<Arc<dyn EventSink>>,
+    pub(crate) events: Arc<dyn EventSink>,
     pub(crate) user_agent: Box<dyn UserAgent>,
     pub(crate) policy: NetworkPolicy,
     pub(crate) http: HttpClients,

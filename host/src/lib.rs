@@ -29,9 +29,13 @@
 //! cleanly. Where tokens are kept, where secrets come from, what becomes of
 //! events and how the user is reached are traits ([`TokenStore`], [`Secrets`],
 //! [`EventSink`], [`UserAgent`]) that a platform can put its own in place of.
+//! `AuditLog` is a sink that writes JSON lines; [`telemetry`] tells what a host
+//! counts, measures and traces.
 //!
 //! A host needs a tokio runtime with its I/O and time drivers.
 
+#[cfg(feature = "audit")]
+mod audit;
 mod connection;
 mod contract;
 mod embedded;
@@ -46,8 +50,11 @@ mod injection;
 mod network;
 pub mod secrets;
 pub mod store;
+pub mod telemetry;
 pub mod user_agent;
 
+#[cfg(feature = "audit")]
+pub use audit::{AuditLog, AuditOptions};
 pub use connection::Connection;
 pub use contract::{
     AuthorizationOptions, AuthorizeOptions, BasicEncoding, ClientAuthentication, Config,

@@ -32,6 +32,7 @@ impl Cli {
             .env("TOKENWELL_DIR", self.directory.path())
             .env_remove("TOKENWELL_PASSWORD")
             .env_remove("TOKENWELL_STORE")
+            .env_remove("TOKENWELL_AUDIT")
             // The keyring of whoever runs the tests is none of theirs.
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .stdin(Stdio::null())
@@ -550,6 +551,22 @@ fn status_tells_the_state_before_and_after_the_first_token() {
     );
     let next = cli.run(&["status", "app"]).succeeded();
     assert!(next.stdout.contains("tokenwell authorize app"), "{next:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_watching_as_it_is_meant_to_end() {
+    let cli = Cli::new();
+    cli.config("app", &json!({"issuer": "https://as.example"}));
+    let mut watching = cli.command(&["status", "--watch"]).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    // What it prints, it prints once it can be interrupted.
+    assert!(lines.next().unwrap().unwrap().contains("app"));
+    let sent = Command::new("kill")
+        .args(["-INT", &watching.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
 }
 
 #[test]

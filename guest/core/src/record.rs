@@ -153,17 +153,30 @@ pub enum FailureCause {
     Denied(ServerError),
 }
 
+impl FailureCause {
+    /// The cause in one word, as it is stored and told.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
+            Self::Violation(_) => "violation",
+            Self::Reauthorization(_) => "reauthorization",
+            Self::Denied(_) => "denied",
+        }
+    }
+}
+
 impl Stored for FailureCause {
     fn store(&self) -> Value {
-        let (name, value) = match self {
-            Self::Unavailable(cause) => ("unavailable", cause.store()),
-            Self::Refused(error) => ("refused", error.store()),
-            Self::Violation(violation) => ("violation", violation.store()),
-            Self::Reauthorization(cause) => ("reauthorization", cause.store()),
-            Self::Denied(error) => ("denied", error.store()),
+        let value = match self {
+            Self::Unavailable(cause) => cause.store(),
+            Self::Refused(error) => error.store(),
+            Self::Violation(violation) => violation.store(),
+            Self::Reauthorization(cause) => cause.store(),
+            Self::Denied(error) => error.store(),
         };
         let mut object = Object::new();
-        json::put(&mut object, name, value);
+        json::put(&mut object, self.name(), value);
         Value::Object(object)
     }
 

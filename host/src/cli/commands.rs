@@ -1,17 +1,18 @@
 //! The commands that are one question to the library and one answer.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 use tokenwell::{
     Connection, ConnectionState, Error, Grant, Host, Loaded, Severity, Status, StoreError, Token,
-    TokenOptions, ValueOrigin,
+    TokenOptions,
 };
 
 use super::document::{self, ConnectionName, Subject};
 use super::failure::Failure;
-use super::{Session, examine, input, keys, output, parse};
+use super::{Session, effective, examine, input, keys, output, parse, watch};
 
 /// What to type to obtain the first token.
 pub fn next_step(grant: &Grant, subject: &Subject) -> String {
@@ -43,15 +44,19 @@ impl Opened {
 }
 
 /// Where a connection stands.
-struct Standing {
+pub struct Standing {
     document: Value,
-    status: Status,
+    /// What the library says of it.
+    pub status: Status,
     /// What to type to obtain the first token, where there is none.
     next: Option<String>,
 }
 
 /// Where a connection stands, a config that cannot be read included.
-async fn standing(
+///
+/// # Errors
+/// There is no such connection, or it cannot be looked at.
+pub async fn standing(
     session: &Session,
     host: &Host,
     name: &ConnectionName,
@@ -67,11 +72,13 @@ async fn standing(
         next_retry_at: None,
         warnings: Vec::new(),
     };
-    let document = session.document(name)?;
+    let layers = session.layers(name)?;
+    let document = layers.document();
     let subject = session.subject(name);
     let connection = match parse(host, &subject, &document).await? {
         Ok(connection) => connection,
-        Err(problems) => {
+        Err(mut problems) => {
+            layers.attribute(&mut problems);
             return Ok(Standing {
                 document,
                 status: nowhere(ConnectionState::NotConfigured(problems)),
@@ -164,15 +171,21 @@ fn server_of(document: &Value) -> Option<String> {
 pub struct ShowArgs {
     /// The connection
     name: ConnectionName,
-    /// Fill in every default; asks the server for its metadata
+    /// Show every field as it takes effect, and where it comes from; sends nothing
+    ///
+    /// --set goes before TOKENWELL_SET_… in the environment, that before the profile, that before the file, that before the
+    /// provider, that before the server's metadata, that before the default.
     #[arg(long)]
+    effective: bool,
+    /// The same, asking the server for its metadata
+    #[arg(long, conflicts_with = "effective")]
     resolved: bool,
 }
 
 /// `show`.
 pub async fn show(session: &Session, args: ShowArgs) -> Result<u8, Failure> {
-    if args.resolved {
-        return show_resolved(session, &args.name).await;
+    if args.resolved || args.effective {
+        return effective::show(session, &args.name, args.resolved).await;
     }
     let mut document = session.document(&args.name)?;
     document::redact(&mut document);
@@ -184,47 +197,13 @@ pub async fn show(session: &Session, args: ShowArgs) -> Result<u8, Failure> {
     .map(|()| 0)
 }
 
-/// `show --resolved`: each value with its origin.
-async fn show_resolved(session: &Session, name: &ConnectionName) -> Result<u8, Failure> {
-    let host = session.host()?;
-    let connection = session.open(&host, name).await?;
-    let subject = session.subject(name);
-    let fields = connection
-        .resolve()
-        .await
-        .map_err(|error| Failure::of(error, Some(&subject)))?;
-    let origin = |origin| match origin {
-        ValueOrigin::Config => "config",
-        ValueOrigin::Provider => "provider",
-        ValueOrigin::Metadata => "metadata",
-        ValueOrigin::Default => "default",
-    };
-    session.print(
-        || {
-            let fields = fields.iter().map(|field| {
-                let value = serde_json::from_str(&field.value).unwrap_or(Value::Null);
-                json!({"field": field.field, "value": value, "origin": origin(field.origin)})
-            });
-            fields.collect()
-        },
-        || {
-            let mut table = output::Table::new(["FIELD", "VALUE", "FROM"]);
-            for field in &fields {
-                let value = output::printable(&field.value);
-                let cells = [field.field.clone(), value, origin(field.origin).to_owned()];
-                table.row(cells.map(Into::into));
-            }
-            table.render()
-        },
-    )
-}
-
 /// `check`.
 pub async fn check(session: &Session, name: &ConnectionName) -> Result<u8, Failure> {
-    let document = session.document(name)?;
+    let layers = session.layers(name)?;
     let host = session.host()?;
     let subject = session.subject(name);
-    let (_, problems) = examine(&host, &subject, &document).await?;
+    let (_, mut problems) = examine(&host, &subject, &layers.document()).await?;
+    layers.attribute(&mut problems);
     let works = problems
         .iter()
         .all(|problem| problem.severity == Severity::Warning);
@@ -249,16 +228,33 @@ pub async fn check(session: &Session, name: &ConnectionName) -> Result<u8, Failu
 /// What `status` can be told.
 #[derive(Args)]
 pub struct StatusArgs {
-    /// The connection; all when left out
-    name: Option<ConnectionName>,
+    /// The connections; all when left out
+    #[arg(value_name = "NAME")]
+    names: Vec<ConnectionName>,
+    /// Keep looking: a table that follows the time; a line for each change where the output is no terminal, or with --json
+    #[arg(long)]
+    watch: bool,
+    /// Look so often
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..),
+        requires = "watch"
+    )]
+    interval: u32,
 }
 
 /// `status`.
 pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> {
-    let one = args.name.is_some();
-    let names = match args.name {
-        Some(name) => vec![name],
-        None => session.directory.names(session.profile.as_ref())?,
+    if args.watch {
+        let interval = Duration::from_secs(args.interval.into());
+        return watch::run(session, &args.names, interval).await;
+    }
+    let one = args.names.len() == 1;
+    let names = match args.names {
+        names if names.is_empty() => session.directory.names(session.profile.as_ref())?,
+        names => names,
     };
     let host = session.host()?;
     let now = output::now();

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
+use super::layers::Layers;
 
 /// What stands where a secret was.
 const REDACTED: &str = "***";
@@ -71,7 +72,8 @@ impl fmt::Display for ProfileName {
     }
 }
 
-/// One `--set FIELD=VALUE`, as the patch that it is.
+/// One `--set FIELD=VALUE`, or what the environment sets, as the patch that it
+/// is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override(Value);
 
@@ -83,12 +85,22 @@ impl FromStr for Override {
         if field.is_empty() || field.split('.').any(str::is_empty) {
             return Err("write FIELD=VALUE, with a dot between the names of nested fields".into());
         }
-        let patch = field
-            .rsplit('.')
-            .fold(override_value(field, value), |inner, name| {
-                Value::Object(Map::from_iter([(name.to_owned(), inner)]))
-            });
-        Ok(Self(patch))
+        Ok(Self::new(field, value))
+    }
+}
+
+impl Override {
+    /// Sets a field, with a dot between the names of nested ones.
+    pub fn new(field: &str, value: &str) -> Self {
+        let names = field.rsplit('.');
+        Self(names.fold(override_value(field, value), |inner, name| {
+            Value::Object(Map::from_iter([(name.to_owned(), inner)]))
+        }))
+    }
+
+    /// What it changes.
+    pub fn patch(&self) -> &Value {
+        &self.0
     }
 }
 
@@ -215,17 +227,18 @@ impl Directory {
         self.0.join(format!("{}.json", full_name(name, profile)))
     }
 
-    /// The config of a connection, the profile laid over it.
+    /// The config of a connection, and the profile over it.
     ///
     /// # Errors
     /// Not configured where there is none or it is not JSON; storage where it
     /// cannot be read.
-    pub fn load(
+    pub fn layers(
         &self,
         name: &ConnectionName,
         profile: Option<&ProfileName>,
-    ) -> Result<Value, Failure> {
-        let mut document = self.read(&self.file(name, None))?.ok_or_else(|| {
+    ) -> Result<Layers, Failure> {
+        let path = self.file(name, None);
+        let document = self.read(&path)?.ok_or_else(|| {
             Failure::not_configured(format!(
                 "there is no connection {name} in {}",
                 self.0.display()
@@ -234,6 +247,7 @@ impl Directory {
                 "Create it with `tokenwell create {name}`; `tokenwell list` shows those there are."
             ))
         })?;
+        let mut layers = Layers::new(path, document);
         if let Some(profile) = profile {
             let path = self.file(name, Some(profile));
             // A mistyped profile must not fall through to the base config,
@@ -246,9 +260,21 @@ impl Directory {
                     ),
                 )
             })?;
-            merge_patch(&mut document, overlay);
+            layers.profile(path, overlay);
         }
-        Ok(document)
+        Ok(layers)
+    }
+
+    /// The config of a connection, the profile laid over it.
+    ///
+    /// # Errors
+    /// As [`Directory::layers`].
+    pub fn load(
+        &self,
+        name: &ConnectionName,
+        profile: Option<&ProfileName>,
+    ) -> Result<Value, Failure> {
+        Ok(self.layers(name, profile)?.document())
     }
 
     fn read(&self, path: &Path) -> Result<Option<Value>, Failure> {

@@ -5,27 +5,35 @@ mod commands;
 mod create;
 mod demo;
 mod document;
+mod effective;
 mod failure;
 mod input;
 mod keys;
+mod layers;
 mod output;
 mod providers;
 mod request;
 mod transfer;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokenwell::{
-    Connection, Event, FileStore, Host, HostBuilder, KeySource, LocalSecrets, MasterPassword,
-    NetworkPolicy, Problem, TokenStore, store,
+    AuditLog, AuditOptions, Connection, Event, FileStore, Host, HostBuilder, KeySource,
+    LocalSecrets, MasterPassword, NetworkPolicy, Problem, TokenStore, store,
 };
 
 use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
 use self::failure::Failure;
+use self::layers::{Layers, Variable};
+
+/// How long a command waits for its audit log at its end.
+const AUDIT_WAIT: Duration = Duration::from_secs(5);
 
 /// OAuth 2.0 connections that always have a fresh token.
 #[derive(Parser)]
@@ -79,6 +87,9 @@ struct Global {
     )]
     profile: Option<ProfileName>,
     /// Change one field of the config for this call; `renewal.early_seconds=60` reaches inside, `null` removes
+    ///
+    /// It goes before an environment variable such as TOKENWELL_SET_RENEWAL__EARLY_SECONDS=60, that before the profile,
+    /// that before the file. `tokenwell show NAME --effective` tells which one won.
     #[arg(
         long = "set",
         global = true,
@@ -96,6 +107,39 @@ struct Global {
         help_heading = "Everywhere"
     )]
     store: Option<String>,
+    /// Append what happens to FILE, one JSON object on a line, beside what `history` keeps
+    ///
+    /// Many processes may append to one file. It rotates itself: to FILE.1, that to FILE.2, and so on.
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_AUDIT",
+        value_name = "FILE",
+        help_heading = "Everywhere"
+    )]
+    audit: Option<PathBuf>,
+    /// Rotate FILE before it is longer than so many bytes
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_AUDIT_MAX_BYTES",
+        hide_short_help = true,
+        value_name = "BYTES",
+        default_value_t = AuditOptions::default().max_bytes,
+        help_heading = "Everywhere"
+    )]
+    audit_max_bytes: u64,
+    /// Keep so many rotated files
+    #[arg(
+        long,
+        global = true,
+        env = "TOKENWELL_AUDIT_KEEP",
+        hide_short_help = true,
+        value_name = "NUMBER",
+        default_value_t = AuditOptions::default().kept_files,
+        help_heading = "Everywhere"
+    )]
+    audit_keep: u32,
     /// The file that the master password is in [default: TOKENWELL_PASSWORD, else asked for where it is needed]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     password_file: Option<PathBuf>,
@@ -121,7 +165,9 @@ enum Command {
     #[command(after_help = "Examples:\n  tokenwell list\n  tokenwell --profile dev list --json")]
     List,
     /// Show the config of a connection, secrets as ***
-    #[command(after_help = "Examples:\n  tokenwell show shop\n  tokenwell show shop --resolved")]
+    #[command(
+        after_help = "Examples:\n  tokenwell show shop\n  tokenwell show shop --effective\n  TOKENWELL_SET_TIMEOUT=5 tokenwell --profile dev show shop --effective --json"
+    )]
     Show(commands::ShowArgs),
     /// Say what is wrong with a config; exit code 3 if it cannot work
     #[command(
@@ -137,7 +183,9 @@ enum Command {
     /// Send one HTTP request with the token
     Request(request::RequestArgs),
     /// Tell where a connection stands, or all of them
-    #[command(after_help = "Examples:\n  tokenwell status\n  tokenwell status shop --json")]
+    #[command(
+        after_help = "Examples:\n  tokenwell status\n  tokenwell status shop --json\n  tokenwell status --watch\n  tokenwell status shop crm --watch --interval 10 --json >> states.jsonl"
+    )]
     Status(commands::StatusArgs),
     /// Renew the token now, due or not
     #[command(after_help = "Example:\n  tokenwell refresh shop && tokenwell history shop")]
@@ -292,6 +340,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     };
     // The next process need not wait for what this one has done with.
     session.store.settle().await;
+    session.settle_audit();
     outcome
 }
 
@@ -301,8 +350,10 @@ struct Session {
     /// What has to be typed to reach the same directory again.
     arguments: String,
     profile: Option<ProfileName>,
+    environment: Vec<Variable>,
     overrides: Vec<Override>,
     json: bool,
+    audit: Option<AuditLog>,
     store: Arc<dyn TokenStore>,
     /// The directory of the store, where it is one of files.
     files: Option<PathBuf>,
@@ -324,6 +375,22 @@ impl Session {
                 arguments.push_str(&store_argument(url));
                 let store = store::open(url).map_err(|error| Failure::usage(error.to_string()))?;
                 (store, store::directory_of(url).map(PathBuf::from))
+            }
+        };
+        let environment = layers::environment(std::env::vars_os())?;
+        let audit = match &global.audit {
+            None => None,
+            Some(path) => {
+                let options = AuditOptions {
+                    max_bytes: global.audit_max_bytes,
+                    kept_files: global.audit_keep,
+                };
+                let log = AuditLog::open(path, options).map_err(|error| {
+                    Failure::file("cannot append to the audit log", path, &error).mend(
+                        "Nothing was done. Name another file with --audit, or TOKENWELL_AUDIT.",
+                    )
+                })?;
+                Some(log)
             }
         };
         let given = input::given_password(&input::Origin {
@@ -350,8 +417,10 @@ impl Session {
             directory,
             arguments,
             profile: global.profile,
+            environment,
             overrides: global.overrides,
             json,
+            audit,
             store,
             files,
             secrets,
@@ -382,7 +451,7 @@ impl Session {
         let mut network = NetworkPolicy::default();
         network.tls_off = self.allow_tls_off;
         let json = self.json;
-        Host::builder()
+        let builder = Host::builder()
             .store(Arc::clone(&self.store))
             .secrets(self.secrets.clone())
             .network(network)
@@ -390,7 +459,36 @@ impl Session {
                 if !json {
                     note_event(&event);
                 }
-            })
+            });
+        match &self.audit {
+            Some(audit) => builder.events(audit.clone()),
+            None => builder,
+        }
+    }
+
+    /// Waits for the audit log, and says so where it is not whole.
+    fn settle_audit(&self) {
+        let Some(audit) = &self.audit else {
+            return;
+        };
+        let is_written = audit.flush(AUDIT_WAIT);
+        let what = match (audit.lost(), audit.failure()) {
+            (0, None) if is_written => return,
+            (0, None) => "the audit log cannot be written at the moment".to_owned(),
+            (0, Some(failure)) => failure,
+            (lost, failure) => format!(
+                "{lost} events are missing in the audit log: {}",
+                failure.unwrap_or_default()
+            ),
+        };
+        output::note(&if self.json {
+            format!(
+                "{}\n",
+                json!({"warning": {"kind": "storage", "message": what}})
+            )
+        } else {
+            format!("{} {}\n", output::bad("warning:"), output::printable(&what))
+        });
     }
 
     /// The host of this directory.
@@ -398,12 +496,18 @@ impl Session {
         build(self.builder())
     }
 
-    /// The config document of a connection as this call sees it: profile and
-    /// overrides applied.
+    /// The config of a connection as this call sees it: file, profile,
+    /// environment, `--set`.
+    fn layers(&self, name: &ConnectionName) -> Result<Layers, Failure> {
+        let mut layers = self.directory.layers(name, self.profile.as_ref())?;
+        layers.environment(&self.environment);
+        layers.set(&self.overrides);
+        Ok(layers)
+    }
+
+    /// The same in one document.
     fn document(&self, name: &ConnectionName) -> Result<Value, Failure> {
-        let mut document = self.directory.load(name, self.profile.as_ref())?;
-        document::apply(&mut document, &self.overrides);
-        Ok(document)
+        Ok(self.layers(name)?.document())
     }
 
     /// A connection, for what is said of it.
@@ -413,24 +517,28 @@ impl Session {
 
     /// Opens a connection.
     async fn open(&self, host: &Host, name: &ConnectionName) -> Result<Connection, Failure> {
-        let document = self.document(name)?;
+        let layers = self.layers(name)?;
         let subject = self.subject(name);
-        match parse(host, &subject, &document).await? {
+        match parse(host, &subject, &layers.document()).await? {
             Ok(connection) => Ok(connection),
-            Err(problems) => Err(Failure::not_configured(format!(
-                "the config of {} is malformed",
-                subject.full_name()
-            ))
-            .with_problems(problems)
-            .mend(format!(
-                "Mend {}{}.",
-                self.directory.file(name, self.profile.as_ref()).display(),
-                if self.overrides.is_empty() {
-                    ""
-                } else {
-                    ", or what --set changes in it"
-                }
-            ))),
+            Err(mut problems) => {
+                layers.attribute(&mut problems);
+                Err(Failure::not_configured(format!(
+                    "the config of {} is malformed",
+                    subject.full_name()
+                ))
+                .with_problems(problems)
+                .mend(format!(
+                    "Mend {}{}.",
+                    self.directory.file(name, self.profile.as_ref()).display(),
+                    match (self.overrides.is_empty(), self.environment.is_empty()) {
+                        (true, true) => "",
+                        (false, true) => ", or what --set changes in it",
+                        (true, false) => ", or what the environment changes in it",
+                        (false, false) => ", or what the environment and --set change in it",
+                    }
+                )))
+            }
         }
     }
 

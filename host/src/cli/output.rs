@@ -111,11 +111,15 @@ pub fn now() -> u64 {
 
 /// A time for a reader: `2026-11-22T07:49:44Z (in 59 minutes)`.
 pub fn instant(at: u64, now: u64) -> String {
-    let written = i64::try_from(at)
+    format!("{} ({})", time(at), relative(at, now))
+}
+
+/// A time as RFC 3339 has it, where the calendar reaches that far.
+pub fn time(at: u64) -> String {
+    i64::try_from(at)
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| format!("Unix second {at}"), |time| time.to_string());
-    format!("{written} ({})", relative(at, now))
+        .map_or_else(|| format!("Unix second {at}"), |time| time.to_string())
 }
 
 /// How far a time is from now, in the largest unit that gives at least two,
@@ -160,6 +164,31 @@ impl From<String> for Cell {
     }
 }
 
+impl Cell {
+    /// A heading.
+    pub fn bold(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            style: BOLD,
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Its text as it looks.
+    pub fn styled(&self) -> String {
+        styled(self.style, &self.text)
+    }
+
+    /// Another text that looks the same: its own, cut.
+    pub fn styled_as(&self, text: &str) -> String {
+        styled(self.style, text)
+    }
+}
+
 impl Table {
     /// A table without rows.
     pub fn new(headings: impl IntoIterator<Item = &'static str>) -> Self {
@@ -193,10 +222,7 @@ impl Table {
         let headings: Vec<Cell> = self
             .headings
             .iter()
-            .map(|heading| Cell {
-                text: (*heading).into(),
-                style: BOLD,
-            })
+            .map(|heading| Cell::bold(heading))
             .collect();
         let mut text = String::new();
         for row in std::iter::once(&headings).chain(&self.rows) {
@@ -245,7 +271,8 @@ pub fn trouble_cell() -> Cell {
     }
 }
 
-fn reason_name(reason: RenewalReason) -> &'static str {
+/// Why it was renewed, in one word.
+pub fn reason_name(reason: RenewalReason) -> &'static str {
     match reason {
         RenewalReason::Authorization => "authorization",
         RenewalReason::FirstToken => "first_token",

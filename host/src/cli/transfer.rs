@@ -44,7 +44,12 @@ pub struct ExportArgs {
 /// `export`.
 pub async fn export(session: &Session, args: ExportArgs) -> Result<u8, Failure> {
     let subject = session.subject(&args.name);
-    let document = session.document(&args.name)?;
+    // What the environment of this machine changes is not for another.
+    let mut layers = session
+        .directory
+        .layers(&args.name, session.profile.as_ref())?;
+    layers.set(&session.overrides);
+    let document = layers.document();
     let failed = Failure::of_secret;
     let exported = session.secrets.export(subject.full_name(), document).await;
     let transfer = exported.map_err(failed)?;

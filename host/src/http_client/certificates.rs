@@ -36,10 +36,8 @@ pub(crate) enum Judgement {
 #[derive(Clone)]
 pub(crate) struct TrustFile {
     pub(crate) store: Arc<dyn TokenStore>,
-    /// The connection that they are for.
-    pub(crate) connection: Arc<str>,
-    /// Told of each import.
-    pub(crate) witness: Option<Witness>,
+    /// The connection that they are for, and who is told of each import.
+    pub(crate) witness: Witness,
 }
 
 /// The certificates imported for a connection, by host and port.
@@ -88,7 +86,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 impl TrustFile {
     /// The key that they are stored under.
     fn key(&self) -> String {
-        format!("{}.trust", self.connection)
+        format!("{}.trust", self.witness.connection)
     }
 
     async fn load(&self) -> Result<(Imported, Option<u64>), StoreError> {
@@ -144,12 +142,10 @@ impl TrustFile {
     }
 
     fn tell(&self, server: &str, sha256: &str) {
-        if let Some(witness) = &self.witness {
-            let message = format!(
-                "imported the certificate of {server}, which the system does not vouch for: SHA-256 {sha256}"
-            );
-            witness.tell("certificate-imported", server, message);
-        }
+        let message = format!(
+            "imported the certificate of {server}, which the system does not vouch for: SHA-256 {sha256}"
+        );
+        self.witness.tell("certificate-imported", server, message);
     }
 
     /// Forgets what was imported.

@@ -111,7 +111,9 @@ impl HttpClients {
             identity: manner.identity.as_ref().map(Identity::fingerprint),
             judgement: match &manner.judgement {
                 Judgement::System => JudgementKey::System,
-                Judgement::Trusted(trust) => JudgementKey::TrustedBy(Arc::clone(&trust.connection)),
+                Judgement::Trusted(trust) => {
+                    JudgementKey::TrustedBy(Arc::clone(&trust.witness.connection))
+                }
                 Judgement::Anything => JudgementKey::Anything,
             },
         };

@@ -4,9 +4,7 @@ use crate::engine::State;
 
 impl Host for State {
     async fn emit(&mut self, event: Event) -> wasmtime::Result<()> {
-        if let Some(sink) = &self.services.events {
-            sink.emit(event);
-        }
+        self.services.events.emit(event);
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod bad_response;
 mod concurrency;
 mod keys;
 mod machine;
+mod operate;
 mod protocol;
 mod quirks;
 mod second_server;

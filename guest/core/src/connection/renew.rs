@@ -864,7 +864,8 @@ impl<P: Platform> Connection<P> {
         } else {
             EventKind::RenewalFailed
         };
-        let mut event = Event::new(now, kind, error.to_string());
+        let mut event =
+            Event::new(now, kind, error.to_string()).with("error", failure.cause.name());
         if let Some(retry_at) = failure.retry_at {
             event = event.with("retry_at", retry_at.seconds().to_string());
         }
