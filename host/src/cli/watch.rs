@@ -312,7 +312,7 @@ impl Frame<'_> {
     }
 
     fn title(&self, width: usize) -> String {
-        let time = output::time(self.now);
+        let time = cut(&output::time(self.now), width);
         let place = cut(self.place, width.saturating_sub(time.chars().count() + 2));
         let gap = width.saturating_sub(place.chars().count() + time.chars().count());
         format!("{place}{}{}", " ".repeat(gap), output::dim(&time))
