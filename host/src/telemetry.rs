@@ -54,8 +54,8 @@
 //! No label names the connection: a platform may have a hundred thousand, and
 //! each would be a time series. Which one it was, events tell.
 //!
-//! A call of [`Connection::send`](crate::Connection::send) contains one of
-//! `authorization_headers`; both are told.
+//! A call of [`Connection::send`](crate::Connection::send) contains one of `token`,
+//! and where a proof is made one of `authorization_headers`; each is told.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
