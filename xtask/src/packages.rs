@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::python;
 use crate::run::Ui;
 use crate::setup::{Parts, program};
 use crate::suite::Tally;
@@ -22,20 +23,22 @@ struct Package {
     arguments: &'static [&'static str],
 }
 
+/// Python's first: with the environment that it leaves, Node's tests try what
+/// the languages share.
 const PACKAGES: [Package; 2] = [
-    Package {
-        name: "node",
-        folder: "host/node",
-        part: "node",
-        program: "npm",
-        arguments: &["test"],
-    },
     Package {
         name: "python",
         folder: "host/python",
         part: "python",
         program: "python3",
         arguments: &["verify.py"],
+    },
+    Package {
+        name: "node",
+        folder: "host/node",
+        part: "node",
+        program: "npm",
+        arguments: &["test"],
     },
 ];
 
@@ -77,6 +80,10 @@ pub fn test(
             .args(package.arguments)
             .envs(environment.iter().cloned())
             .env("TOKENWELL_CLI", root.join("target/release/tokenwell"));
+        let interpreter = python::interpreter(&root.join("target/python/environment"));
+        if interpreter.is_file() {
+            command.env("TOKENWELL_PYTHON", interpreter);
+        }
         let mut summary = Summary::default();
         let what = format!("Running the tests of the package in {}", package.folder);
         let finished = ui.watch(&what, command, None, |line| summary.read(line))?;
@@ -165,7 +172,7 @@ mod tests {
     #[test]
     fn a_filter_that_names_a_package_chooses_it() {
         let filters = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(chosen(&mut Vec::new()), ["node", "python"]);
+        assert_eq!(chosen(&mut Vec::new()), ["python", "node"]);
         let mut named = filters(&["python", "renewal"]);
         assert_eq!(chosen(&mut named), ["python"]);
         assert_eq!(named, filters(&["renewal"]));

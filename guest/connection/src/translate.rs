@@ -440,6 +440,10 @@ fn server_error(error: ServerError) -> wit::ServerError {
 }
 
 /// An error, as the contract has it.
+#[expect(
+    clippy::boxed_local,
+    reason = "the box is opened here, and not once in each export"
+)]
 pub fn error(error: Box<Error>) -> wit::Error {
     let mut translated = wit::Error {
         kind: wit::ErrorKind::NotConfigured,

@@ -321,6 +321,7 @@ export class Connection {
   /** What the connection sends through: with its client certificate, where it has one (RFC 8705). */
   async #http(): Promise<HttpClient> {
     const { tls, clientCertificate, clientCertificateKey } = this.#config;
+    if (tls === 'off') throw new ForbiddenError('`tls: off` is not allowed by this host');
     if (tls !== 'verify') throw new UnsupportedError(`tls: ${tls}`);
     if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#core.http();
     const identity: Identity = {

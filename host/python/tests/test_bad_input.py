@@ -365,10 +365,10 @@ def test_a_host_is_made_of_what_it_needs() -> None:
         tokenwell.Host(events=7)  # type: ignore[arg-type]
 
 
-def test_tls_modes_that_are_not_there_are_unsupported(server: ScriptedServer) -> None:
-    for mode in ("trust", "off"):
+def test_tls_that_verifies_nothing_is_refused_before_anything_is_sent(server: ScriptedServer) -> None:
+    for mode, error in (("trust", tokenwell.UnsupportedError), ("off", tokenwell.ForbiddenError)):
         with tokenwell.open("own", server.machine(tls=mode)) as connection:
-            with pytest.raises(tokenwell.UnsupportedError, match=mode):
+            with pytest.raises(error, match=mode):
                 connection.token()
     assert server.requests() == []
 

@@ -130,13 +130,13 @@ mod tests {
         let first = gates.enter(here()).await;
         let _second = gates.enter(here()).await;
         let mut third = Box::pin(gates.enter(here()));
-        assert!(futures_poll(&mut third).is_none());
+        assert!(polled(&mut third).is_none());
         assert!(gates.enter(there).await.is_some());
         drop(first);
         assert!(third.await.is_some());
     }
 
-    fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    fn polled<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match std::pin::Pin::new(future).poll(&mut context) {
             std::task::Poll::Ready(output) => Some(output),

@@ -229,7 +229,7 @@ async fn a_refused_token_is_renewed_and_the_request_sent_once_more() {
 async fn a_body_of_unknown_length_is_sent_once() {
     let server = Server::start().await;
     let url = format!("{}/latest", server.origin);
-    let frames = futures_frames(["one", "two"]);
+    let frames = frames_of(["one", "two"]);
     let streamed = Request::put(&url).body(frames).unwrap();
     let response = sent_by(&server.grants(), "honest", streamed).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -237,8 +237,8 @@ async fn a_body_of_unknown_length_is_sent_once() {
 }
 
 /// A body whose length is not known beforehand.
-fn futures_frames(parts: [&'static str; 2]) -> WasiBody {
-    struct Parts(std::vec::IntoIter<&'static str>);
+fn frames_of(parts: [&'static str; 2]) -> WasiBody {
+    struct Parts(std::array::IntoIter<&'static str, 2>);
     impl Body for Parts {
         type Data = Bytes;
         type Error = HttpError;
@@ -250,7 +250,7 @@ fn futures_frames(parts: [&'static str; 2]) -> WasiBody {
             Poll::Ready(next.map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))))
         }
     }
-    Parts(parts.to_vec().into_iter()).boxed_unsync()
+    Parts(parts.into_iter()).boxed_unsync()
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_token_is_masked_wherever_the_parts_of_a_body_are_torn() {
     for at in 0..whole.len() {
         let parts =
             [&whole[..at], &whole[at..]].map(|part| String::from_utf8(part.to_vec()).unwrap());
-        let body = futures_frames(parts.map(|part| &*part.leak()));
+        let body = frames_of(parts.map(|part| &*part.leak()));
         let masked = without(Response::new(body), b"secret-1")
             .into_body()
             .collect();

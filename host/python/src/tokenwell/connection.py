@@ -800,6 +800,8 @@ class Connection:
     def _prepare_to_send(self) -> None:
         """Tells what a config asks for and this version cannot do, before anything is sent
         under another rule; reads the client's certificate (RFC 8705)."""
+        if self._config["tls"] == "off":
+            raise ForbiddenError("not allowed: `tls: off` is not allowed by this host")
         if self._config["tls"] != "verify":
             raise UnsupportedError(f"not supported: tls: {self._config['tls']}")
         certificate = self._config["client-certificate"]
