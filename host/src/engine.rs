@@ -38,7 +38,8 @@ pub struct Limits {
     /// seconds. The time that it waits for the host does not count.
     pub compute: Duration,
     /// How many instances there may be at once; 256. A call that finds none free
-    /// waits for one. The address space for all of them is reserved when the
+    /// waits for one; an authorization holds one while it waits for its user. The
+    /// address space for all of them is reserved when the
     /// host is built; memory is taken as it is used.
     pub instances: NonZeroU32,
 }

@@ -3,7 +3,10 @@
 use crate::contract::Event;
 use crate::telemetry;
 
-/// Takes note of events. They contain neither secrets nor tokens.
+/// Takes note of events. They contain neither secrets nor tokens. Beside the
+/// component's kinds there are those of what the host does itself:
+/// `certificate-imported` and `insecure` (`tls: trust`, `off`), `cookie-refused`,
+/// `plugin-refused`.
 pub trait EventSink: Send + Sync + 'static {
     /// Takes note of one event. It must not wait: a call of a connection is
     /// held up meanwhile.
