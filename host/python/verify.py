@@ -64,7 +64,7 @@ def prepare() -> None:
         venv.create(ENVIRONMENT, with_pip=True)
         pip("install", "--requirement", requirements)
         stamp.write_text(state)
-    sources = [path for path in (HERE / "src").rglob("*") if path.suffix in (".py", ".css")]
+    sources = [*(HERE / "src").rglob("*.py"), WORKSPACE / "host/src/user_agent/loopback/page.css"]
     parts = [HERE / name for name in ("pyproject.toml", "hatch_build.py", "README.md")]
     stamp = TARGET / "wheel.stamp"
     state = digest(COMPONENT, *sources, *parts)

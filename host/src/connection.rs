@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
-use wasmtime_wasi_http::RequestOptions;
 use zeroize::Zeroizing;
 
 use crate::contract::bindings::InteractiveConnection;
@@ -25,7 +24,7 @@ use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Rules,
-    TrustFile, Witness,
+    TrustFile, Witness, each_within, whole,
 };
 use crate::telemetry::{Call, call, observed};
 
@@ -189,7 +188,7 @@ impl Connection {
     }
 
     async fn draw(&self, options: &TokenOptions) -> Result<Token, Error> {
-        if let Some(token) = self.handed_out_before(options).await? {
+        if let Some(token) = self.handed_out_before(options).await {
             return Ok(token);
         }
         let (token, seen) = self
@@ -212,26 +211,23 @@ impl Connection {
 
     /// The token that was handed out last, where it is what the component would
     /// give: fresh, and still what is stored.
-    async fn handed_out_before(&self, options: &TokenOptions) -> Result<Option<Token>, Error> {
-        let Some(last) = self.handed_out() else {
-            return Ok(None);
-        };
-        self.tls_allowed().map_err(Error::Forbidden)?;
+    async fn handed_out_before(&self, options: &TokenOptions) -> Option<Token> {
+        let last = self.handed_out()?;
         let now = crate::now();
         let wanted = now.saturating_add(options.min_validity_seconds.unwrap_or(0).into());
         let is_fresh = last.token.fresh_until.is_none_or(|until| now < until)
             && last.token.expires_at.is_none_or(|at| wanted < at)
             && options.rejected.as_ref() != Some(&last.token.access_token);
         if !is_fresh {
-            return Ok(None);
+            return None;
         }
         let store = &self.inner.host.services().store;
         match store.load(&last.key, Some(last.version)).await {
-            Ok(Loaded::Unchanged) => Ok(Some(last.token.clone())),
+            Ok(Loaded::Unchanged) => Some(last.token.clone()),
             // Whatever it is, the component deals with it.
             Ok(Loaded::Absent | Loaded::Entry(_)) | Err(_) => {
                 self.remember(None);
-                Ok(None)
+                None
             }
         }
     }
@@ -488,22 +484,15 @@ impl Connection {
     }
 
     async fn send_authorized(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let (mut options, mut nonce) = (TokenOptions::default(), None);
+        let url = request.uri().to_string();
+        let mut demands = Demands::default();
         loop {
+            let authorizing = self.authorization(request.method(), &url, &demands);
+            let authorization = authorizing.await?;
             let mut authorized = request.clone();
-            let url = request.uri().to_string();
-            let authorization = self
-                .authorization(request.method().as_str(), &url, &options, nonce.as_deref())
-                .await?;
             authorization.put_on(authorized.headers_mut());
             let response = self.exchange(authorized).await?;
-            if let Some(demanded) = demanded_nonce(&response)
-                && nonce.is_none()
-            {
-                nonce = Some(demanded);
-            } else if says_invalid_token(&response) && options.rejected.is_none() {
-                options.rejected = Some(authorization.token.to_string());
-            } else {
+            if !demands.made_by(&response, &authorization) {
                 return Ok(response);
             }
         }
@@ -513,18 +502,26 @@ impl Connection {
     /// the same for all, and kept for as long as the token is.
     pub(crate) async fn authorization(
         &self,
-        method: &str,
+        method: &Method,
         url: &str,
-        options: &TokenOptions,
-        dpop_nonce: Option<&str>,
+        demands: &Demands,
     ) -> Result<Arc<Authorization>, Error> {
-        let token = self.token(options.clone()).await?;
+        let Demands { token, dpop_nonce } = demands;
+        let authorize = async || {
+            let (method, token) = (method.as_str(), token.clone());
+            let headers = self.authorization_headers(method, url, token, dpop_nonce.as_deref());
+            Authorization::of(headers.await?).map(Arc::new)
+        };
+        // A proof is made for each request.
+        if self.inner.config.dpop {
+            return authorize().await;
+        }
+        let token = self.token(token.clone()).await?;
         let last = self.handed_out().filter(|last| last.token == token);
         if let Some(kept) = last.as_ref().and_then(|last| last.authorization.get()) {
             return Ok(Arc::clone(kept));
         }
-        let headers = self.authorization_headers(method, url, options.clone(), dpop_nonce);
-        let authorization = Arc::new(Authorization::of(headers.await?)?);
+        let authorization = authorize().await?;
         if let Some(last) = last
             && *authorization.token == *last.token.access_token
             && authorization.is_for_any_request()
@@ -540,30 +537,18 @@ impl Connection {
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
-        let limit = Some(self.timeout());
-        let options = RequestOptions {
-            connect_timeout: limit,
-            first_byte_timeout: limit,
-            between_bytes_timeout: limit,
-        };
+        let options = each_within(self.timeout());
         let request = request.map(|body| Full::new(body).map_err(|e| match e {}).boxed_unsync());
         let response = self.http().await?.send(request, options).await;
-        let (parts, mut body) = response.map_err(unsent)?.into_parts();
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(unsent)?.into_data() else {
-                continue;
-            };
-            if data.len() > RESPONSE_LIMIT - whole.len() {
-                return Err(Error::Unsupported(
-                    "a response of more than 64 MiB; send the request with a client of your own \
-                     and `authorization_headers`"
-                        .to_owned(),
-                ));
-            }
-            whole.extend_from_slice(&data);
+        let (parts, body) = response.map_err(unsent)?.into_parts();
+        match whole(body, RESPONSE_LIMIT).await.map_err(unsent)? {
+            Some(body) => Ok(Response::from_parts(parts, body)),
+            None => Err(Error::Unsupported(
+                "a response of more than 64 MiB; send the request with a client of your own \
+                 and `authorization_headers`"
+                    .to_owned(),
+            )),
         }
-        Ok(Response::from_parts(parts, whole.freeze()))
     }
 
     /// Opens the connection in a fresh instance and makes a call there.
@@ -760,8 +745,34 @@ impl Open {
     }
 }
 
+/// What a resource server has demanded of the next try of a request.
+#[derive(Default)]
+pub(crate) struct Demands {
+    token: TokenOptions,
+    dpop_nonce: Option<String>,
+}
+
+impl Demands {
+    /// Takes down what a response demands, each thing once, and tells whether it
+    /// demands anything: another nonce in the proof, or another token than the
+    /// one that it was sent.
+    pub(crate) fn made_by<B>(&mut self, response: &Response<B>, sent: &Authorization) -> bool {
+        if let Some(demanded) = demanded_nonce(response)
+            && self.dpop_nonce.is_none()
+        {
+            self.dpop_nonce = Some(demanded);
+            return true;
+        }
+        let is_new = says_invalid_token(response) && self.token.rejected.is_none();
+        if is_new {
+            self.token.rejected = Some(sent.token.to_string());
+        }
+        is_new
+    }
+}
+
 /// Whether a resource server refuses the token itself (RFC 6750 section 3.1).
-pub(crate) fn says_invalid_token<B>(response: &Response<B>) -> bool {
+fn says_invalid_token<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::UNAUTHORIZED
         && response
             .headers()
@@ -776,7 +787,7 @@ pub(crate) fn says_invalid_token<B>(response: &Response<B>) -> bool {
 }
 
 /// The nonce that a resource server demands in proofs (RFC 9449 section 9).
-pub(crate) fn demanded_nonce<B>(response: &Response<B>) -> Option<String> {
+fn demanded_nonce<B>(response: &Response<B>) -> Option<String> {
     if response.status() != StatusCode::UNAUTHORIZED {
         return None;
     }

@@ -2,7 +2,7 @@
 //! system's roots, redirects not followed, plain http on the loopback interface
 //! only. Instances reach it through `wasi:http`.
 
-mod addresses;
+pub(crate) mod addresses;
 mod certificates;
 mod cookies;
 mod egress;
@@ -11,13 +11,12 @@ mod origin;
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -32,6 +31,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 use tokio::task::spawn_blocking;
@@ -109,6 +109,7 @@ impl HttpClient {
             .build(Connector {
                 tcp,
                 tls: Arc::default(),
+                system: Arc::default(),
                 manner: Arc::new(manner),
                 shared: Arc::clone(&shared),
             });
@@ -197,10 +198,31 @@ fn is_allowed(uri: &Uri) -> bool {
     if uri.scheme() == Some(&Scheme::HTTPS) {
         return true;
     }
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    uri.scheme() == Some(&Scheme::HTTP)
-        && (host.eq_ignore_ascii_case("localhost")
-            || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
+    uri.scheme() == Some(&Scheme::HTTP) && addresses::is_loopback(host)
+}
+
+/// The options of a request of which no part may take longer than that.
+pub(crate) fn each_within(limit: Duration) -> RequestOptions {
+    RequestOptions {
+        connect_timeout: Some(limit),
+        first_byte_timeout: Some(limit),
+        between_bytes_timeout: Some(limit),
+    }
+}
+
+/// A body as a whole; none where it is longer than that many bytes.
+pub(crate) async fn whole(mut body: WasiBody, limit: usize) -> Result<Option<Bytes>, Error> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if data.len() > limit - whole.len() {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole.freeze()))
 }
 
 /// What an instance sends through.
@@ -288,13 +310,16 @@ impl GuestHttp {
     }
 }
 
-type Processing = Box<dyn Future<Output = Result<(), Error>> + Send>;
+/// What becomes of a request or response once it is on its way; nothing here.
+pub(crate) type Processing = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// Whether `wasi:http` is to say the host. The client does that itself, in HTTP/2
+/// as `:authority`; nginx, for one, refuses a request that says it twice.
+pub(crate) const SAYS_HOST: bool = false;
 
 impl WasiHttpHooks for GuestHttp {
-    /// The client says the host itself, in HTTP/2 as `:authority`; nginx, for
-    /// one, refuses a request that says it twice.
     fn set_host_header(&mut self) -> bool {
-        false
+        SAYS_HOST
     }
 
     fn send_request(
@@ -346,6 +371,8 @@ struct Connector {
     /// Set up by the first https request: to read the system's roots takes
     /// longer than a command that needs no server.
     tls: Arc<OnceCell<Arc<ClientConfig>>>,
+    /// The system's verifier, for the handshakes that need more besides.
+    system: Arc<OnceCell<Option<Arc<Verifier>>>>,
     manner: Arc<Manner>,
     shared: Arc<Shared>,
 }
@@ -357,13 +384,12 @@ impl Connector {
         let Some(origin) = Origin::of(&uri).filter(|_| uri.scheme() == Some(&Scheme::HTTPS)) else {
             return Ok(MaybeHttpsStream::Http(self.tcp.call(uri).await?));
         };
-        let provider = || Arc::new(ring::default_provider());
         let Judgement::Trusted(trust) = &self.manner.judgement else {
             let manner = Arc::clone(&self.manner);
             let set_up = || async {
                 let config = spawn_blocking(move || {
                     let verifier: Option<Arc<dyn ServerCertVerifier>> = match manner.judgement {
-                        Judgement::Anything => Some(Arc::new(Anything(provider()))),
+                        Judgement::Anything => Some(Arc::new(Anything::new())),
                         _ => None,
                     };
                     tls_config(manner.identity.as_ref(), verifier)
@@ -375,13 +401,15 @@ impl Connector {
         };
         let server = origin.server();
         let imported = trust.imported(&server).await.map_err(unstored)?;
-        let manner = Arc::clone(&self.manner);
-        let (judge, tls) = spawn_blocking(move || {
-            let judge = Arc::new(Judge::new(&server, imported, provider()));
-            let tls = tls_config(manner.identity.as_ref(), Some(Arc::clone(&judge) as _));
-            tls.map(|tls| (judge, tls))
-        })
-        .await??;
+        let system = self.system.get_or_try_init(|| {
+            spawn_blocking(|| {
+                let verifier = Verifier::new(Arc::new(ring::default_provider()));
+                verifier.ok().map(Arc::new)
+            })
+        });
+        let judge = Arc::new(Judge::new(server, imported, system.await?.clone()));
+        let identity = self.manner.identity.as_ref();
+        let tls = tls_config(identity, Some(Arc::clone(&judge) as _))?;
         let trust = trust.clone();
         let stream = self.secure(uri, Arc::new(tls)).await?;
         // Before anything is sent.

@@ -17,10 +17,10 @@ use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use crate::connection::{Connection, demanded_nonce, says_invalid_token};
-use crate::contract::{Event, TokenOptions};
+use crate::connection::{Connection, Demands};
+use crate::contract::Event;
 use crate::error::Error;
-use crate::http_client::Origin;
+use crate::http_client::{Origin, Processing, SAYS_HOST};
 
 /// The longest body that is kept to be sent a second time, in bytes.
 const REPLAY_LIMIT: u64 = 1 << 20;
@@ -111,13 +111,7 @@ impl Grants {
         connection: &str,
         origin: &str,
     ) -> Result<Self, GrantError> {
-        let known = || self.plugins.iter().cloned().collect::<Vec<_>>().join(", ");
-        if !self.plugins.contains(plugin) {
-            return Err(GrantError::UnknownPlugin {
-                found: plugin.to_owned(),
-                known: known(),
-            });
-        }
+        self.expect_plugin(plugin)?;
         let Some(connection) = self.connections.get(connection).cloned() else {
             let known: Vec<_> = self.connections.keys().cloned().collect();
             return Err(GrantError::UnknownConnection {
@@ -136,6 +130,17 @@ impl Grants {
         Ok(self)
     }
 
+    fn expect_plugin(&self, plugin: &str) -> Result<(), GrantError> {
+        if self.plugins.contains(plugin) {
+            return Ok(());
+        }
+        let known: Vec<_> = self.plugins.iter().cloned().collect();
+        Err(GrantError::UnknownPlugin {
+            found: plugin.to_owned(),
+            known: known.join(", "),
+        })
+    }
+
     /// What sends a plugin's requests: for the `hooks` of its
     /// [`WasiHttpCtxView`](wasmtime_wasi_http::WasiHttpCtxView). A request to an
     /// origin that the plugin has a connection for gets its token; every other is
@@ -144,13 +149,7 @@ impl Grants {
     /// # Errors
     /// There is no such plugin.
     pub fn hooks(&self, plugin: &str) -> Result<PluginHttp, GrantError> {
-        if !self.plugins.contains(plugin) {
-            let known: Vec<_> = self.plugins.iter().cloned().collect();
-            return Err(GrantError::UnknownPlugin {
-                found: plugin.to_owned(),
-                known: known.join(", "),
-            });
-        }
+        self.expect_plugin(plugin)?;
         let rules = self.rules.get(plugin).cloned().unwrap_or_default();
         Ok(PluginHttp {
             plugin: plugin.into(),
@@ -180,11 +179,9 @@ impl fmt::Debug for PluginHttp {
     }
 }
 
-type Processing = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
-
 impl WasiHttpHooks for PluginHttp {
     fn set_host_header(&mut self) -> bool {
-        false
+        SAYS_HOST
     }
 
     fn send_request(
@@ -238,14 +235,9 @@ async fn send(
     }
     let mut body = Replayable::of(body).await?;
     let url = parts.uri.to_string();
-    let (mut token_options, mut nonce) = (TokenOptions::default(), None);
+    let mut demands = Demands::default();
     loop {
-        let authorizing = connection.authorization(
-            parts.method.as_str(),
-            &url,
-            &token_options,
-            nonce.as_deref(),
-        );
+        let authorizing = connection.authorization(&parts.method, &url, &demands);
         let authorization = authorizing.await.map_err(|error| {
             connection.tell(Event::now(
                 connection.name(),
@@ -257,26 +249,10 @@ async fn send(
         let mut request = Request::from_parts(parts.clone(), body.take()?);
         authorization.put_on(request.headers_mut());
         let client = connection.http().await.map_err(|error| untokened(&error))?;
-        let response = client.send(request, copy_of(&options)).await?;
-        let again = body.can_be_sent_again();
-        if let Some(demanded) = demanded_nonce(&response)
-            && nonce.is_none()
-            && again
-        {
-            nonce = Some(demanded);
-        } else if says_invalid_token(&response) && token_options.rejected.is_none() && again {
-            token_options.rejected = Some(authorization.token.to_string());
-        } else {
+        let response = client.send(request, options).await?;
+        if !body.can_be_sent_again() || !demands.made_by(&response, &authorization) {
             return Ok(without(response, authorization.token.as_bytes()));
         }
-    }
-}
-
-fn copy_of(options: &RequestOptions) -> RequestOptions {
-    RequestOptions {
-        connect_timeout: options.connect_timeout,
-        first_byte_timeout: options.first_byte_timeout,
-        between_bytes_timeout: options.between_bytes_timeout,
     }
 }
 

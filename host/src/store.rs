@@ -66,6 +66,23 @@ pub trait TokenStore: Send + Sync + 'static {
     /// As [`TokenStore::load`].
     async fn delete(&self, key: &str, expected: u64) -> Result<bool, StoreError>;
 
+    /// Deletes the entry, whichever version it has, and tells whether there was
+    /// one.
+    ///
+    /// # Errors
+    /// As [`TokenStore::load`].
+    async fn forget(&self, key: &str) -> Result<bool, StoreError> {
+        loop {
+            let Loaded::Entry(entry) = self.load(key, None).await? else {
+                return Ok(false);
+            };
+            if self.delete(key, entry.version).await? {
+                return Ok(true);
+            }
+            // Somebody else has written it meanwhile.
+        }
+    }
+
     /// Takes the lease on a key for at most `ttl`, waiting for its present
     /// holder for at most `wait`; `None`: it is held. The lease of a holder
     /// whose time has run out does not hold, and that of a process that has died
@@ -160,12 +177,3 @@ impl std::fmt::Display for InvalidUrl {
 }
 
 impl std::error::Error for InvalidUrl {}
-
-/// Whether a host name or address is this machine's own.
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}

@@ -42,18 +42,21 @@ const PACKAGES: [Package; 2] = [
     },
 ];
 
-/// Takes the packages that are named out of the filters; all of them where there
-/// is no filter.
-pub fn chosen(filters: &mut Vec<String>) -> Vec<&'static str> {
+/// The packages that the filters name, all of them where there is no filter, and
+/// the filters that name none.
+pub fn chosen(filters: &[String]) -> (Vec<&'static str>, Vec<&str>) {
     let names = PACKAGES.iter().map(|package| package.name);
     if filters.is_empty() {
-        return names.collect();
+        return (names.collect(), Vec::new());
     }
+    let filters = || filters.iter().map(String::as_str);
     let chosen: Vec<_> = names
-        .filter(|name| filters.iter().any(|filter| filter == name))
+        .filter(|name| filters().any(|filter| filter == *name))
         .collect();
-    filters.retain(|filter| !chosen.contains(&filter.as_str()));
-    chosen
+    let others = filters()
+        .filter(|filter| !chosen.contains(filter))
+        .collect();
+    (chosen, others)
 }
 
 /// Tests the chosen packages.
@@ -172,10 +175,9 @@ mod tests {
     #[test]
     fn a_filter_that_names_a_package_chooses_it() {
         let filters = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(chosen(&mut Vec::new()), ["python", "node"]);
-        let mut named = filters(&["python", "renewal"]);
-        assert_eq!(chosen(&mut named), ["python"]);
-        assert_eq!(named, filters(&["renewal"]));
-        assert!(chosen(&mut filters(&["renewal"])).is_empty());
+        assert_eq!(chosen(&[]), (vec!["python", "node"], vec![]));
+        let named = filters(&["python", "renewal"]);
+        assert_eq!(chosen(&named), (vec!["python"], vec!["renewal"]));
+        assert!(chosen(&filters(&["renewal"])).0.is_empty());
     }
 }

@@ -35,10 +35,9 @@ const FAULTS: [&str; 6] = [
 /// Filters that name a package for another language choose it; without filters
 /// all are tested.
 pub fn test(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result<ExitCode> {
-    let mut filters = filters.to_vec();
-    let rust = filters.is_empty();
-    let chosen = packages::chosen(&mut filters);
-    let rust = rust || !filters.is_empty();
+    let (chosen, others) = packages::chosen(filters);
+    let rust = filters.is_empty() || !others.is_empty();
+    let environment = environment(parts, false);
     let apart = APART.iter().flat_map(|name| ["--package", name]).collect();
     let mut tally = Tally::default();
     let phases: [(&str, Vec<&str>); 2] = [
@@ -48,11 +47,10 @@ pub fn test(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result<E
     for (what, packages) in phases.into_iter().filter(|_| rust) {
         let mut command = crate::cargo(root);
         command.args(["test", "--release", "--no-fail-fast"]);
-        command.args(packages).arg("--").args(&filters);
-        command.envs(environment(parts, false));
+        command.args(packages).arg("--").args(&others);
+        command.envs(environment.clone());
         run(ui, what, command, None, &mut tally)?;
     }
-    let environment = environment(parts, false);
     packages::test(ui, root, parts, &environment, &chosen, &mut tally)?;
     conclude(ui, parts, &tally)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tokenwell::{
-    Connection, ConnectionState, Error, Grant, Host, Loaded, Severity, Status, StoreError, Token,
+    Connection, ConnectionState, Error, Grant, Host, Severity, Status, StoreError, Token,
     TokenOptions,
 };
 
@@ -594,25 +594,13 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
 
 /// Deletes a record, readable or not.
 async fn forget(session: &Session, key: &str) -> Result<(), Failure> {
-    loop {
-        match session.store.load(key, None).await {
-            Ok(Loaded::Entry(entry)) => {
-                let deleted = session.store.delete(key, entry.version).await;
-                if deleted.map_err(Failure::of_store)? {
-                    return Ok(());
-                }
-                // Somebody else has written it meanwhile.
-            }
-            Ok(Loaded::Absent | Loaded::Unchanged) => return Ok(()),
-            // Whatever is there instead of a record goes too.
-            Err(error @ StoreError::Corrupt(_)) => {
-                return match &session.files {
-                    Some(files) => session.directory.remove(&files.join(key)).map(|_| ()),
-                    None => Err(Failure::of_store(error)),
-                };
-            }
-            Err(error) => return Err(Failure::of_store(error)),
+    match (session.store.forget(key).await, &session.files) {
+        (Ok(_), _) => Ok(()),
+        // Whatever is there instead of a record goes too.
+        (Err(StoreError::Corrupt(_)), Some(files)) => {
+            session.directory.remove(&files.join(key)).map(|_| ())
         }
+        (Err(error), _) => Err(Failure::of_store(error)),
     }
 }
 

@@ -33,14 +33,23 @@ pub(super) fn private(server: String) -> PrivateAddress {
     PrivateAddress { server }
 }
 
+/// The address that a host is written as, an IPv6 one in brackets or without.
+fn literal(host: &str) -> Option<IpAddr> {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    address.parse().ok()
+}
+
+/// Whether a host name or address is this machine's own.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || literal(host).is_some_and(|address| address.is_loopback())
+}
+
 /// Whether a URI names an address, and one that is not public. Such a one is not
 /// resolved.
 pub(super) fn is_private_literal(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    address
-        .parse::<IpAddr>()
-        .is_ok_and(|address| !is_public(address))
+    let address = uri.host().and_then(literal);
+    address.is_some_and(|address| !is_public(address))
 }
 
 /// The system's resolver, which where the policy wants it gives public addresses

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
 use rustls_platform_verifier::Verifier;
@@ -121,11 +122,10 @@ impl TrustFile {
             if let Some(import) = imported.servers.get(server) {
                 return Ok(import.sha256.clone());
             }
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
             let sha256 = fingerprint(certificate);
             let import = Import {
                 sha256: sha256.clone(),
-                imported_at: since_epoch.unwrap_or_default().as_secs(),
+                imported_at: crate::now(),
                 certificate: STANDARD.encode(certificate),
             };
             imported.servers.insert(server.to_owned(), import);
@@ -150,12 +150,7 @@ impl TrustFile {
 
     /// Forgets what was imported.
     pub(crate) async fn clear(&self) -> Result<(), StoreError> {
-        while let Loaded::Entry(entry) = self.store.load(&self.key(), None).await? {
-            if self.store.delete(&self.key(), entry.version).await? {
-                break;
-            }
-        }
-        Ok(())
+        self.store.forget(&self.key()).await.map(drop)
     }
 }
 
@@ -163,12 +158,12 @@ impl TrustFile {
 #[derive(Debug)]
 pub(super) struct Judge {
     /// The system's verifier, where the system has roots.
-    system: Option<Verifier>,
+    system: Option<Arc<Verifier>>,
     /// The server, as host and port.
     server: String,
     /// The fingerprint of what was imported for it.
     imported: Option<String>,
-    provider: Arc<CryptoProvider>,
+    signatures: Anything,
     /// What was believed for want of anything to hold it against.
     unknown: Mutex<Option<CertificateDer<'static>>>,
 }
@@ -176,15 +171,15 @@ pub(super) struct Judge {
 impl Judge {
     /// For a server, by what was imported for it before.
     pub(super) fn new(
-        server: &str,
+        server: String,
         imported: Option<String>,
-        provider: Arc<CryptoProvider>,
+        system: Option<Arc<Verifier>>,
     ) -> Self {
         Self {
-            system: Verifier::new(Arc::clone(&provider)).ok(),
-            server: server.to_owned(),
+            system,
+            server,
             imported,
-            provider,
+            signatures: Anything::new(),
             unknown: Mutex::default(),
         }
     }
@@ -261,7 +256,8 @@ impl ServerCertVerifier for Judge {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Anything(Arc::clone(&self.provider)).verify_tls12_signature(message, certificate, signature)
+        self.signatures
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -270,18 +266,25 @@ impl ServerCertVerifier for Judge {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Anything(Arc::clone(&self.provider)).verify_tls13_signature(message, certificate, signature)
+        self.signatures
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Anything(Arc::clone(&self.provider)).supported_verify_schemes()
+        self.signatures.supported_verify_schemes()
     }
 }
 
 /// Takes any certificate for the server's. That the server has the key to it is
 /// checked all the same.
 #[derive(Debug)]
-pub(super) struct Anything(pub(super) Arc<CryptoProvider>);
+pub(super) struct Anything(WebPkiSupportedAlgorithms);
+
+impl Anything {
+    pub(super) fn new() -> Self {
+        Self(ring::default_provider().signature_verification_algorithms)
+    }
+}
 
 impl ServerCertVerifier for Anything {
     fn verify_server_cert(
@@ -301,8 +304,7 @@ impl ServerCertVerifier for Anything {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.0)
     }
 
     fn verify_tls13_signature(
@@ -311,11 +313,10 @@ impl ServerCertVerifier for Anything {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }

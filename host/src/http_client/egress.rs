@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
@@ -15,10 +15,9 @@ use tokenwell_core::endpoint::Endpoint;
 use tokenwell_core::metadata::{self, Server};
 use tokenwell_core::provider;
 use tokio::sync::OnceCell;
-use wasmtime_wasi_http::RequestOptions;
 
-use super::HttpClient;
 use super::origin::Origin;
+use super::{HttpClient, each_within, whole};
 use crate::contract::Config;
 
 /// The longest metadata that is read, in bytes.
@@ -40,17 +39,14 @@ pub(crate) enum Denial {
     /// Nothing names that origin.
     Unnamed(String),
     /// Whether the metadata names it could not be found out.
-    Undecided(String),
+    Undecided,
 }
 
 impl Egress {
     pub(crate) fn of(config: &Config, timeout: Duration) -> Self {
         let (issuer, urls) = named_by(config);
-        let endpoints = urls.iter().filter_map(|url| Endpoint::parse(url).ok());
         Self {
-            named: endpoints
-                .filter_map(|endpoint| Origin::of_endpoint(&endpoint))
-                .collect(),
+            named: origins_of(&urls),
             issuer,
             timeout,
             discovered: OnceCell::new(),
@@ -78,12 +74,11 @@ impl Egress {
         }
         let unnamed = || Denial::Unnamed(origin.to_string());
         let issuer = self.issuer.as_deref().ok_or_else(unnamed)?;
-        let discover = || discover(issuer, client, self.timeout);
-        let discovered = self
-            .discovered
-            .get_or_try_init(discover)
-            .await
-            .map_err(Denial::Undecided)?;
+        let discover = || async {
+            let origins = discover(issuer, client, self.timeout).await;
+            origins.ok_or(Denial::Undecided)
+        };
+        let discovered = self.discovered.get_or_try_init(discover).await?;
         if discovered.contains(&origin) {
             Ok(())
         } else {
@@ -137,62 +132,36 @@ fn urls_of(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// The origins in the metadata of an issuer, which is its own (RFC 8414 section
-/// 3.3).
-async fn discover(
-    issuer: &str,
-    client: &HttpClient,
-    timeout: Duration,
-) -> Result<HashSet<Origin>, String> {
-    let endpoint = Endpoint::parse(issuer).map_err(|what| format!("the issuer {what}"))?;
-    let mut failure = String::new();
-    for url in metadata::discovery_urls(&endpoint) {
-        let body = match fetch(&url, client, timeout).await {
-            Ok(body) => body,
-            Err(error) => {
-                failure = error;
-                continue;
-            }
-        };
-        match metadata::parse(issuer, &body) {
-            Ok(server) => {
-                let urls = urls_of(&server);
-                let endpoints = urls.iter().filter_map(|url| Endpoint::parse(url).ok());
-                return Ok(endpoints
-                    .filter_map(|endpoint| Origin::of_endpoint(&endpoint))
-                    .collect());
-            }
-            Err(error) => failure = error.to_string(),
-        }
-    }
-    Err(format!("the metadata of {issuer}: {failure}"))
+/// The origins of the URLs that may be endpoints.
+fn origins_of(urls: &[String]) -> HashSet<Origin> {
+    let endpoints = urls.iter().filter_map(|url| Endpoint::parse(url).ok());
+    endpoints
+        .filter_map(|endpoint| Origin::of_endpoint(&endpoint))
+        .collect()
 }
 
-async fn fetch(url: &Endpoint, client: &HttpClient, timeout: Duration) -> Result<BytesMut, String> {
+/// The origins in the metadata of an issuer, which is its own (RFC 8414 section
+/// 3.3); none where it cannot be had.
+async fn discover(issuer: &str, client: &HttpClient, timeout: Duration) -> Option<HashSet<Origin>> {
+    for url in metadata::discovery_urls(&Endpoint::parse(issuer).ok()?) {
+        if let Some(body) = fetch(&url, client, timeout).await
+            && let Ok(server) = metadata::parse(issuer, &body)
+        {
+            return Some(origins_of(&urls_of(&server)));
+        }
+    }
+    None
+}
+
+async fn fetch(url: &Endpoint, client: &HttpClient, timeout: Duration) -> Option<Bytes> {
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = Request::get(url.to_string())
         .header(ACCEPT, "application/json")
         .body(body)
-        .map_err(|error| error.to_string())?;
-    let options = RequestOptions {
-        connect_timeout: Some(timeout),
-        first_byte_timeout: Some(timeout),
-        between_bytes_timeout: Some(timeout),
-    };
-    let sending = client.send(request, options);
-    let response = sending.await.map_err(|error| error.to_string())?;
+        .ok()?;
+    let response = client.send(request, each_within(timeout)).await.ok()?;
     if response.status() != StatusCode::OK {
-        return Err(format!("HTTP {}", response.status()));
+        return None;
     }
-    let mut body = response.into_body();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
-            if data.len() > METADATA_LIMIT - whole.len() {
-                return Err("does not end".to_owned());
-            }
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(whole)
+    whole(response.into_body(), METADATA_LIMIT).await.ok()?
 }

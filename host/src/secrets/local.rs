@@ -152,17 +152,7 @@ impl LocalSecrets {
     /// As [`SecretError`] has them.
     pub async fn forget_secret(&self, name: &str) -> Result<bool, SecretError> {
         let key = sealed_key(name)?;
-        loop {
-            let version = match self.store.load(&key, None).await {
-                Ok(Loaded::Entry(entry)) => entry.version,
-                Ok(Loaded::Absent | Loaded::Unchanged) => return Ok(false),
-                Err(error) => return Err(from_store_error(error)),
-            };
-            let deleted = self.store.delete(&key, version).await;
-            if deleted.map_err(from_store_error)? {
-                return Ok(true);
-            }
-        }
+        self.store.forget(&key).await.map_err(from_store_error)
     }
 
     /// Keeps a secret for `keyring:NAME` in the operating system's keyring, in

@@ -68,6 +68,7 @@ use super::remote::{Connection, DEADLINE, Failure, Remote, Server, chain};
 use super::tls::{self, Roots};
 use super::{InvalidUrl, Lease, TokenStore};
 use crate::contract::{Entry, Loaded, StoreError, Swapped};
+use crate::http_client::addresses::is_loopback;
 
 /// Makes the table. Of many that do so at once the lock lets one through at a
 /// time: `if not exists` alone would not. All statements of one query are one
@@ -378,7 +379,7 @@ fn is_harmless(cause: &str) -> bool {
 
 fn is_here(host: &Host) -> bool {
     match host {
-        Host::Tcp(name) => super::is_loopback(name),
+        Host::Tcp(name) => is_loopback(name),
         #[cfg(unix)]
         Host::Unix(_) => true,
     }
