@@ -126,6 +126,10 @@ impl Connection {
         &self.inner.name
     }
 
+    pub(crate) fn host(&self) -> &Host {
+        &self.inner.host
+    }
+
     /// Its config, as the host gave it.
     pub fn config(&self) -> &Config {
         &self.inner.config

@@ -80,6 +80,26 @@ pub(crate) mod bindings {
     });
 }
 
+/// What [`wasmtime::component::bindgen!`] makes of the interface that plugins are
+/// lent.
+#[allow(
+    missing_docs,
+    unsafe_code,
+    reason = "made from the WIT, which documents it"
+)]
+pub(crate) mod lent_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "package tokenwell:host; world plugin { import tokenwell:oauth2/connections@0.2.0; }",
+        world: "tokenwell:host/plugin",
+        imports: { default: async | trappable },
+        with: {
+            "tokenwell:oauth2/types": crate::contract::linked_types,
+            "tokenwell:oauth2/connections.connection": crate::plugins::LentConnection,
+        },
+    });
+}
+
 #[expect(clippy::derivable_impls, reason = "the type is made by the bindings")]
 impl Default for AuthorizeOptions {
     fn default() -> Self {

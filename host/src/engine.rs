@@ -23,6 +23,7 @@ use crate::embedded;
 use crate::error::BuildError;
 use crate::http_client::GuestHttp;
 use crate::imports::Services;
+use crate::world;
 
 /// How often a running guest gives way to other tasks.
 const TICK: Duration = Duration::from_millis(10);
@@ -72,7 +73,12 @@ impl Runtime {
         let unfit = |e: wasmtime::Error| BuildError::Component(e.into());
         let engine = pooling_engine(&limits).map_err(unfit)?;
         let component = match given {
-            Some(bytes) => Component::new(&engine, bytes).map_err(unfit)?,
+            Some(bytes) => {
+                world::expect_component(bytes)?;
+                let component = Component::new(&engine, bytes).map_err(unfit)?;
+                world::expect_world(&component)?;
+                component
+            }
             None => embedded::component(&engine)?,
         };
         Ok(Self {
@@ -89,8 +95,10 @@ impl Runtime {
         services: Arc<Services>,
         http: GuestHttp,
     ) -> wasmtime::Result<(InteractiveConnection, Store<State>)> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
         let state = State {
-            table: ResourceTable::new(),
+            table,
             clocks: WasiClocksCtx::default(),
             random: WasiRandomCtx::default(),
             http: WasiHttpCtx::new(),
@@ -124,6 +132,10 @@ impl Runtime {
         Ok((instance, store))
     }
 }
+
+/// How many resources of the host's an instance may have at once; the component
+/// has some twenty.
+const RESOURCES: usize = 1000;
 
 /// How many core instances, tables or memories an instance of a component may
 /// consist of.

@@ -122,6 +122,50 @@ impl From<crate::contract::Error> for Error {
     }
 }
 
+/// As the component tells it, for plugins that were lent a connection. What only
+/// a host can fail at is none of their business.
+impl From<Error> for crate::contract::Error {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::NotConfigured(problems) => Self {
+                problems,
+                ..Self::new(ErrorKind::NotConfigured, message)
+            },
+            Error::NotAuthorized(message) => Self::new(ErrorKind::NotAuthorized, message),
+            Error::ReauthorizationRequired(why) => Self {
+                server_error: why.error,
+                ..Self::new(ErrorKind::ReauthorizationRequired, why.reason)
+            },
+            Error::Denied(said) => Self {
+                server_error: Some(said),
+                ..Self::new(ErrorKind::Denied, message)
+            },
+            Error::Refused(said) => Self {
+                server_error: Some(said),
+                ..Self::new(ErrorKind::Refused, message)
+            },
+            Error::Unavailable(failure) => Self {
+                retry_at: failure.retry_at,
+                ..Self::new(ErrorKind::Unavailable, failure.cause)
+            },
+            Error::ProtocolViolation(violation) => Self {
+                violation: Some(violation.kind),
+                ..Self::new(ErrorKind::ProtocolViolation, violation.message)
+            },
+            Error::Storage(failure) => Self {
+                storage: Some(failure.kind),
+                ..Self::new(ErrorKind::Storage, failure.message)
+            },
+            Error::Forbidden(message) => Self::new(ErrorKind::Forbidden, message),
+            Error::Unsupported(message) => Self::new(ErrorKind::Unsupported, message),
+            Error::Internal(_) => {
+                Self::new(ErrorKind::Unavailable, "the host failed at it".to_owned())
+            }
+        }
+    }
+}
+
 impl From<wasmtime::Error> for Error {
     fn from(error: wasmtime::Error) -> Self {
         Error::Internal(error.into())
@@ -138,14 +182,48 @@ pub enum BuildError {
          `HostBuilder::component`"
     )]
     NoComponent,
-    /// The component is damaged, or not one of the world
+    /// What was given is not one of the world
     /// `tokenwell:oauth2/interactive-connection`.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The component is damaged, or its interfaces are not what their names say.
     #[error("the component cannot be loaded: {0}")]
     Component(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A store was given without secrets. What it keeps would be sealed with a
     /// key that is gone when the process ends.
     #[error("a store was given without secrets: give `HostBuilder::secrets` too")]
     NoSecrets,
+}
+
+/// What was found in place of a component that a host can run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// The bytes are no component.
+    #[error(
+        "found {found}; expected a component of the world \
+         tokenwell:oauth2/interactive-connection@0.2.0"
+    )]
+    NoComponent {
+        /// What they are.
+        found: &'static str,
+    },
+    /// It imports what hosts do not give.
+    #[error("the component imports {found}; a host gives {expected}")]
+    Imports {
+        /// What that is.
+        found: String,
+        /// What it may import in its place.
+        expected: String,
+    },
+    /// It does not export what is called.
+    #[error("the component exports {found}; expected {expected}")]
+    Exports {
+        /// What it exports.
+        found: String,
+        /// What is missing.
+        expected: String,
+    },
 }
 
 /// Problems in one line, errors first as they come.

@@ -46,12 +46,13 @@ mod files;
 mod host;
 mod http_client;
 mod imports;
-mod injection;
 mod network;
+mod plugins;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;
 pub mod user_agent;
+mod world;
 
 #[cfg(feature = "audit")]
 pub use audit::{AuditLog, AuditOptions};
@@ -67,11 +68,13 @@ pub use contract::{
 };
 pub use embedded::precompile_component;
 pub use engine::Limits;
-pub use error::{BuildError, Error, Reauthorization, StorageFailure, Unavailability, Violation};
+pub use error::{
+    BuildError, Error, Misfit, Reauthorization, StorageFailure, Unavailability, Violation,
+};
 pub use events::EventSink;
 pub use host::{Host, HostBuilder};
-pub use injection::{GrantError, Grants, PluginHttp};
 pub use network::NetworkPolicy;
+pub use plugins::{GrantError, Grants, PluginConnections, PluginConnectionsView, PluginHttp};
 pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;

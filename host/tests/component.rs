@@ -3,6 +3,8 @@
 //! there is nothing to test, and every test fails saying so.
 
 mod conformance;
+mod hostile;
+mod plugins;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokenwell::{
     Config, Connection, ConnectionState, Error, Grant, Host, LocalSecrets, MemoryStore,
     NetworkPolicy, Secret, Severity, TlsMode, TokenOptions, TokenStore,
 };
+use tokenwell_tests::workspace;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -541,8 +544,32 @@ fn debug_shows_no_secret() {
 
 #[test]
 fn a_damaged_component_does_not_build() {
-    let host = Host::builder().component(b"\0asm junk".to_vec()).build();
+    let damaged = b"\0asm\x0d\0\x01\0junk".to_vec();
+    let host = Host::builder().component(damaged).build();
     assert!(matches!(host, Err(tokenwell::BuildError::Component(_))));
+}
+
+#[test]
+fn what_is_no_component_does_not_build() {
+    let host = Host::builder().component(b"PK junk".to_vec()).build();
+    let refused = host.err().unwrap().to_string();
+    assert!(
+        refused.contains("found what is no WebAssembly;"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_headless_component_does_not_build_a_host_that_has_a_user() {
+    let headless = workspace().join("target/component/tokenwell.wasm");
+    let headless = std::fs::read(headless).unwrap();
+    let host = Host::builder().component(headless).build();
+    let refused = host.err().unwrap().to_string();
+    assert_eq!(
+        refused,
+        "the component exports tokenwell:oauth2/connections@0.2.0; \
+         expected tokenwell:oauth2/interactive@0.2.0"
+    );
 }
 
 #[test]

@@ -244,15 +244,21 @@ impl ScriptedServer {
         lock(&self.stage).otherwise = Some(Arc::new(script));
     }
 
-    /// The requests to a path so far, answered or not.
+    /// Host and port.
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The requests so far, answered or not.
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        lock(&self.stage).received.clone()
+    }
+
+    /// Those among them to a path.
     pub fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
-        let stage = lock(&self.stage);
-        stage
-            .received
-            .iter()
-            .filter(|request| request.path == path)
-            .cloned()
-            .collect()
+        let mut requests = self.requests();
+        requests.retain(|request| request.path == path);
+        requests
     }
 
     /// The only request to a path so far.

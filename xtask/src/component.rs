@@ -20,11 +20,17 @@ use wasmparser::{
 };
 
 use crate::optimizer::Optimizer;
-use crate::run::{Ui, artifacts};
+use crate::run::{Finished, Ui, artifacts};
 use crate::toolchain::{self, Origin, Plan, TARGET, Toolchain};
 
 /// The package of the guest.
 const PACKAGE: &str = "tokenwell-connection";
+
+/// The packages of the components that the tests have besides, and their files.
+const FOR_TESTS: [(&str, &str); 2] = [
+    ("tokenwell-test-plugins", "plugins.wasm"),
+    ("tokenwell-test-hostile", "hostile.wasm"),
+];
 
 /// What the components are made of, from the workspace's folder.
 const INPUTS: [&str; 5] = [
@@ -161,10 +167,9 @@ impl Recipe {
         } else {
             "the installed target"
         };
-        let mut arguments: Vec<String> =
-            ["build", "--package", PACKAGE, "--lib", "--target", TARGET]
-                .map(String::from)
-                .into();
+        let mut arguments: Vec<String> = ["build", "--lib", "--target", TARGET]
+            .map(String::from)
+            .into();
         arguments.extend(["--profile".into(), PROFILE.into()]);
         // A folder of their own, so that no other cargo waits for this one
         // and two compilers do not undo each other's work.
@@ -196,7 +201,7 @@ impl Recipe {
         })
     }
 
-    fn command(&self, root: &Path) -> Command {
+    fn command(&self, root: &Path, package: &str) -> Command {
         let mut command = Command::new(&self.toolchain.cargo);
         if self.toolchain.origin == Origin::System {
             toolchain::leave_rustup(&mut command);
@@ -205,6 +210,7 @@ impl Recipe {
         command
             .current_dir(root)
             .args(&self.arguments)
+            .args(["--package", package])
             .env_remove("RUSTFLAGS")
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags.join("\x1f"))
             // The names tell what takes the space; the component is stripped
@@ -223,20 +229,43 @@ fn compile(ui: &Ui, root: &Path, recipe: &Recipe, world: &World) -> Result<Vec<u
     // Both worlds' modules have one name, and cargo could take the one for
     // the other where it thinks that nothing has changed.
     let output = root.join("target/guest").join(TARGET).join(PROFILE);
-    let module_name = format!("{}.wasm", PACKAGE.replace('-', "_"));
+    let module_name = module_name(PACKAGE);
     for stale in [
         output.join(&module_name),
         output.join("deps").join(&module_name),
     ] {
         let _ = fs::remove_file(stale);
     }
-    let mut command = recipe.command(root);
+    let mut command = recipe.command(root, PACKAGE);
     if !world.features.is_empty() {
         command.args(["--features", world.features]);
     }
     let what = format!("Compiling the component of the world {}", world.name);
-    let finished = ui.run(&what, command)?;
-    let module = artifacts(&finished)
+    read_module(&ui.run(&what, command)?, PACKAGE)
+}
+
+/// Builds the components that only the tests have, and that need not be small,
+/// into `target/component`.
+pub fn build_for_tests(ui: &Ui, root: &Path) -> Result<()> {
+    let recipe = Recipe::new(root, &toolchain::prepare(ui, root)?)?;
+    for (package, file) in FOR_TESTS {
+        let command = recipe.command(root, package);
+        let built = ui.run(&format!("Compiling {file} for the tests"), command)?;
+        let component = encode(&read_module(&built, package)?)
+            .with_context(|| format!("cannot make a component of {package}"))?;
+        write_if_changed(&root.join("target/component").join(file), &component)?;
+    }
+    Ok(())
+}
+
+fn module_name(package: &str) -> String {
+    format!("{}.wasm", package.replace('-', "_"))
+}
+
+/// Reads the core module of a package, where cargo says that it is.
+fn read_module(built: &Finished, package: &str) -> Result<Vec<u8>> {
+    let module_name = module_name(package);
+    let module = artifacts(built)
         .flat_map(|artifact| artifact.filenames)
         .find(|path| path.file_name().is_some_and(|name| *name == *module_name))
         .ok_or_else(|| anyhow!("cargo built no {module_name}"))?;

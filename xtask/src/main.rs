@@ -116,6 +116,7 @@ fn perform(task: Task, ui: &Ui) -> Result<ExitCode> {
         }
         Task::Test { faults, filters } => {
             build(ui, &root)?;
+            component::build_for_tests(ui, &root)?;
             let parts = setup::parts(ui, &root)?;
             // Where nobody looks at an editor's warnings, the tests stand
             // for them as well.

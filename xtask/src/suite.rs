@@ -14,7 +14,13 @@ use crate::setup::{Missing, Parts};
 /// The packages tested apart from the rest. Cargo unites the features of what
 /// the packages it is given depend on, and with these among them it would
 /// compile wasmtime a second time, otherwise than for the CLI.
-const APART: [&str; 3] = ["tokenwell-connection", "tokenwell-tests", "xtask"];
+const APART: [&str; 5] = [
+    "tokenwell-connection",
+    "tokenwell-test-hostile",
+    "tokenwell-test-plugins",
+    "tokenwell-tests",
+    "xtask",
+];
 
 /// The longest that the fault tests may take.
 const FAULTS_LIMIT: Duration = Duration::from_secs(15 * 60);

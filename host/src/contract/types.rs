@@ -834,6 +834,21 @@ pub struct Error {
     pub storage: Option<StorageFailureKind>,
 }
 
+impl Error {
+    /// Of a kind that nothing more belongs to.
+    pub(crate) fn new(kind: ErrorKind, message: String) -> Self {
+        Self {
+            kind,
+            message,
+            problems: Vec::new(),
+            server_error: None,
+            retry_at: None,
+            violation: None,
+            storage: None,
+        }
+    }
+}
+
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parameter")

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::contract::{Config, Grant, Secret};
 use crate::host::Host;
+use crate::plugins::{GrantError, Grants};
 
 /// An authorization server that numbers its tokens, and an API beside it.
 struct Server {
@@ -226,11 +227,24 @@ async fn a_refused_token_is_renewed_and_the_request_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_body_of_unknown_length_is_sent_once() {
+async fn a_body_of_unknown_length_is_sent_once_more_as_well() {
     let server = Server::start().await;
     let url = format!("{}/latest", server.origin);
-    let frames = frames_of(["one", "two"]);
-    let streamed = Request::put(&url).body(frames).unwrap();
+    let streamed = Request::put(&url).body(frames_of(["one", "two"])).unwrap();
+    let response = sent_by(&server.grants(), "honest", streamed).await;
+    assert_eq!(
+        response.unwrap().body(),
+        "you said Bearer ******** and onetwo"
+    );
+    assert_eq!(server.api_heads().len(), 2);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_to_keep_is_sent_once() {
+    let server = Server::start().await;
+    let url = format!("{}/latest", server.origin);
+    let long: &str = "x".repeat(REPLAY_LIMIT as usize).leak();
+    let streamed = Request::put(&url).body(frames_of([long, "x"])).unwrap();
     let response = sent_by(&server.grants(), "honest", streamed).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.api_heads().len(), 1);

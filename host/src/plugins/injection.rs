@@ -1,18 +1,17 @@
 //! Tokens for plugins that never see them: what a plugin sends to an origin
 //! that it was given a connection for gets the connection's token on its way.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
 };
-use http::{HeaderMap, Request, Response, Uri};
-use http_body::{Body, Frame};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 use zeroize::Zeroizing;
@@ -20,143 +19,12 @@ use zeroize::Zeroizing;
 use crate::connection::{Connection, Demands};
 use crate::contract::Event;
 use crate::error::Error;
-use crate::http_client::{Origin, Processing, SAYS_HOST};
+use crate::http_client::{Processing, SAYS_HOST};
+
+use super::{Rule, rule_for};
 
 /// The longest body that is kept to be sent a second time, in bytes.
 const REPLAY_LIMIT: u64 = 1 << 20;
-
-/// Which plugin may use which connection for which origin. Cheap to clone.
-///
-/// ```no_run
-/// # async fn run(host: tokenwell::Host, config: tokenwell::Config) -> Result<(), tokenwell::GrantError> {
-/// use tokenwell::Grants;
-///
-/// let crm = host.connection("crm", config);
-/// let grants = Grants::of(["invoices", "reports"], [crm])
-///     .allow("invoices", "crm", "https://api.crm.example")?;
-/// let hooks = grants.hooks("invoices")?; // for the plugin's `WasiHttpCtxView`
-/// # let _ = hooks;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Default)]
-pub struct Grants {
-    plugins: BTreeSet<String>,
-    connections: BTreeMap<String, Connection>,
-    rules: BTreeMap<String, Vec<Rule>>,
-}
-
-#[derive(Clone)]
-struct Rule {
-    origin: Origin,
-    connection: Connection,
-}
-
-/// A grant that names what there is not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GrantError {
-    /// There is no plugin of that name.
-    #[error("there is no plugin {found}; there are: {known}")]
-    UnknownPlugin {
-        /// The name.
-        found: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// There is no connection of that name.
-    #[error("there is no connection {found}; there are: {known}")]
-    UnknownConnection {
-        /// The name.
-        found: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// That is no origin.
-    #[error(
-        "{found} is no origin: {problem}; expected scheme, host and port alone, such as https://api.example.com"
-    )]
-    NoOrigin {
-        /// What was given.
-        found: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-}
-
-impl Grants {
-    /// Begins with the plugins and the connections that grants may name; nothing
-    /// is granted yet.
-    pub fn of<P: Into<String>>(
-        plugins: impl IntoIterator<Item = P>,
-        connections: impl IntoIterator<Item = Connection>,
-    ) -> Self {
-        let named = |connection: Connection| (connection.name().to_owned(), connection);
-        Self {
-            plugins: plugins.into_iter().map(Into::into).collect(),
-            connections: connections.into_iter().map(named).collect(),
-            rules: BTreeMap::new(),
-        }
-    }
-
-    /// Lets a plugin use a connection for an origin: `https://HOST` or
-    /// `https://HOST:PORT` exactly, `http` on the loopback interface alone. Where
-    /// the plugin has a connection for that origin, this one takes its place.
-    ///
-    /// # Errors
-    /// Names what there is not, or no origin.
-    pub fn allow(
-        mut self,
-        plugin: &str,
-        connection: &str,
-        origin: &str,
-    ) -> Result<Self, GrantError> {
-        self.expect_plugin(plugin)?;
-        let Some(connection) = self.connections.get(connection).cloned() else {
-            let known: Vec<_> = self.connections.keys().cloned().collect();
-            return Err(GrantError::UnknownConnection {
-                found: connection.to_owned(),
-                known: known.join(", "),
-            });
-        };
-        let no_origin = |problem| GrantError::NoOrigin {
-            found: origin.to_owned(),
-            problem,
-        };
-        let origin = Origin::parse(origin).map_err(no_origin)?;
-        let rules = self.rules.entry(plugin.to_owned()).or_default();
-        rules.retain(|rule| rule.origin != origin);
-        rules.push(Rule { origin, connection });
-        Ok(self)
-    }
-
-    fn expect_plugin(&self, plugin: &str) -> Result<(), GrantError> {
-        if self.plugins.contains(plugin) {
-            return Ok(());
-        }
-        let known: Vec<_> = self.plugins.iter().cloned().collect();
-        Err(GrantError::UnknownPlugin {
-            found: plugin.to_owned(),
-            known: known.join(", "),
-        })
-    }
-
-    /// What sends a plugin's requests: for the `hooks` of its
-    /// [`WasiHttpCtxView`](wasmtime_wasi_http::WasiHttpCtxView). A request to an
-    /// origin that the plugin has a connection for gets its token; every other is
-    /// refused. Redirects are not followed.
-    ///
-    /// # Errors
-    /// There is no such plugin.
-    pub fn hooks(&self, plugin: &str) -> Result<PluginHttp, GrantError> {
-        self.expect_plugin(plugin)?;
-        let rules = self.rules.get(plugin).cloned().unwrap_or_default();
-        Ok(PluginHttp {
-            plugin: plugin.into(),
-            rules: rules.into(),
-        })
-    }
-}
 
 /// Sends a plugin's requests with the tokens that it may use and not see.
 ///
@@ -164,11 +32,11 @@ impl Grants {
 /// `Cookie` is left out. Where a response repeats the token, in its head or its
 /// body, asterisks stand in its place; so that it can be found there, the body
 /// is asked for uncompressed. A response 401 that says `invalid_token` has the
-/// token renewed and the request sent once more, where its body has a known
-/// length of at most 1 MiB.
+/// token renewed and the request sent once more, where all of its body had been
+/// sent and was at most 1 MiB.
 pub struct PluginHttp {
-    plugin: Arc<str>,
-    rules: Arc<[Rule]>,
+    pub(super) plugin: Arc<str>,
+    pub(super) rules: Arc<[Rule]>,
 }
 
 impl fmt::Debug for PluginHttp {
@@ -206,16 +74,6 @@ impl WasiHttpHooks for PluginHttp {
     }
 }
 
-/// The rule for a request. User information has no place in a URL (RFC 9110
-/// section 4.2.4), and a host before it would deceive whoever reads it.
-fn rule_for<'a>(rules: &'a [Rule], uri: &Uri) -> Option<&'a Rule> {
-    if uri.authority()?.as_str().contains('@') {
-        return None;
-    }
-    let origin = Origin::of(uri)?;
-    rules.iter().find(|rule| rule.origin == origin)
-}
-
 /// Sends a request with the connection's token.
 async fn send(
     plugin: &str,
@@ -233,7 +91,12 @@ async fn send(
     ] {
         parts.headers.remove(name);
     }
-    let mut body = Replayable::of(body).await?;
+    let copy = Arc::default();
+    let kept = Kept {
+        body,
+        copy: Arc::clone(&copy),
+    };
+    let mut body = kept.boxed_unsync();
     let url = parts.uri.to_string();
     let mut demands = Demands::default();
     loop {
@@ -246,13 +109,14 @@ async fn send(
             ));
             untokened(&error)
         })?;
-        let mut request = Request::from_parts(parts.clone(), body.take()?);
+        let mut request = Request::from_parts(parts.clone(), body);
         authorization.put_on(request.headers_mut());
         let client = connection.http().await.map_err(|error| untokened(&error))?;
         let response = client.send(request, options).await?;
-        if !body.can_be_sent_again() || !demands.made_by(&response, &authorization) {
-            return Ok(without(response, authorization.token.as_bytes()));
-        }
+        body = match again(&copy) {
+            Some(body) if demands.made_by(&response, &authorization) => body,
+            _ => return Ok(without(response, authorization.token.as_bytes())),
+        };
     }
 }
 
@@ -266,37 +130,88 @@ fn untokened(error: &Error) -> HttpError {
     }
 }
 
-/// A request body, kept where it may have to be sent again.
-enum Replayable {
-    Kept(Bytes),
-    Once(Option<WasiBody>),
+/// A request body that is kept while it is sent, in case it has to be sent again.
+struct Kept {
+    body: WasiBody,
+    copy: Arc<Mutex<Copied>>,
 }
 
-impl Replayable {
-    async fn of(body: WasiBody) -> Result<Self, HttpError> {
-        let is_short = body
-            .size_hint()
-            .exact()
-            .is_some_and(|length| length <= REPLAY_LIMIT);
-        if !is_short {
-            return Ok(Self::Once(Some(body)));
+/// What was kept of a body.
+#[derive(Default)]
+struct Copied {
+    parts: Vec<Bytes>,
+    length: u64,
+    /// Nothing follows the parts.
+    whole: bool,
+    /// The body has more than is kept.
+    incomplete: bool,
+}
+
+impl Copied {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(data) = frame.data_ref() else {
+            self.give_up();
+            return;
+        };
+        self.length += data.len() as u64;
+        if self.length > REPLAY_LIMIT {
+            self.give_up();
+        } else if !self.incomplete {
+            self.parts.push(data.clone());
         }
-        Ok(Self::Kept(body.collect().await?.to_bytes()))
     }
 
-    fn can_be_sent_again(&self) -> bool {
-        matches!(self, Self::Kept(_))
+    fn give_up(&mut self) {
+        self.incomplete = true;
+        self.parts.clear();
+    }
+}
+
+impl Body for Kept {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let next = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let mut copy = lock(&self.copy);
+        match &next {
+            Some(Ok(frame)) => copy.keep(frame),
+            Some(Err(_)) => copy.give_up(),
+            None => copy.whole = true,
+        }
+        // What has a length is not asked for more than that.
+        copy.whole |= self.body.is_end_stream();
+        drop(copy);
+        Poll::Ready(next)
     }
 
-    fn take(&mut self) -> Result<WasiBody, HttpError> {
-        match self {
-            Self::Kept(bytes) => {
-                let body = Full::new(bytes.clone()).map_err(|never| match never {});
-                Ok(body.boxed_unsync())
-            }
-            Self::Once(body) => body.take().ok_or(HttpError::HttpRequestBodySize(None)),
-        }
+    fn is_end_stream(&self) -> bool {
+        let ended = self.body.is_end_stream();
+        lock(&self.copy).whole |= ended;
+        ended
     }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The same body once more, where all of it was sent and kept.
+fn again(copy: &Mutex<Copied>) -> Option<WasiBody> {
+    let copy = lock(copy);
+    if copy.incomplete || !copy.whole {
+        return None;
+    }
+    let body = Full::new(Bytes::from(copy.parts.concat()));
+    Some(body.map_err(|never| match never {}).boxed_unsync())
+}
+
+// What is kept is sound whoever panicked.
+fn lock(copy: &Mutex<Copied>) -> MutexGuard<'_, Copied> {
+    copy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A response in which asterisks stand for the token.
