@@ -461,6 +461,12 @@ pub struct Provider {
     /// The fields of a config that it sets, by their names in JSON, with the
     /// provider's parameters in braces.
     pub defaults: Vec<Parameter>,
+    /// Where the component sends because of it, by the names in its catalogue
+    /// entry, with the provider's parameters in braces: its `issuer`, and its
+    /// endpoints except the `authorization_endpoint`, to which the browser goes;
+    /// `refresh_endpoint` and `exchange_endpoint`; and as `callback_servers`,
+    /// once for each, the servers that a redirect may name.
+    pub endpoints: Vec<Parameter>,
     /// The page where a client is registered.
     #[component(name = "registration-page")]
     pub registration_page: Option<String>,
