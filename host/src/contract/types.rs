@@ -741,7 +741,8 @@ pub enum ViolationKind {
     /// `state` is unknown, used, expired or missing.
     #[component(name = "state")]
     State,
-    /// The issuer is another, or missing where it must be.
+    /// The issuer of the authorization response is another, or missing where it
+    /// must be.
     #[component(name = "issuer")]
     Issuer,
     /// The `nonce` is another, or missing.
@@ -753,7 +754,7 @@ pub enum ViolationKind {
     /// The token endpoint's response is malformed.
     #[component(name = "response")]
     Response,
-    /// The metadata is malformed or not the issuer's.
+    /// The metadata is malformed, or that of another issuer or resource.
     #[component(name = "metadata")]
     Metadata,
     /// The id_token is not to be believed.
