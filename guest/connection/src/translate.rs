@@ -221,6 +221,7 @@ pub fn provider(provider: Provider) -> wit::Provider {
         name: provider.name().to_owned(),
         parameters: parameters.collect(),
         defaults: from_parameters(provider.defaults()),
+        endpoints: from_parameters(provider.endpoints()),
         registration_page: provider.registration_page().map(str::to_owned),
         documentation_page: provider.documentation_page().map(str::to_owned),
         peculiarities: provider.peculiarities(),

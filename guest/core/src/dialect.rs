@@ -29,6 +29,11 @@ impl Field {
     pub(crate) fn of_endpoint(place: usize) -> Self {
         Self(Self::AUTHORIZATION_ENDPOINT.0 + place as u8)
     }
+
+    /// Whether its value is the URL of a server, which is used as one.
+    pub(crate) fn is_endpoint(self) -> bool {
+        (Self::ISSUER.0..=Self::EXCHANGE_ENDPOINT.0).contains(&self.0)
+    }
 }
 
 /// The declared facts of a server: lines, each the character of a field and a

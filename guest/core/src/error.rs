@@ -109,7 +109,8 @@ pub struct Unavailability {
 pub enum ViolationKind {
     /// `state` is unknown, used, expired or missing.
     State,
-    /// The issuer is another, or missing where it must be.
+    /// The issuer of the authorization response is another, or missing where it
+    /// must be.
     Issuer,
     /// The `nonce` is another, or missing.
     Nonce,
@@ -117,7 +118,7 @@ pub enum ViolationKind {
     Redirect,
     /// The token endpoint's response is malformed.
     Response,
-    /// The metadata is malformed or not the issuer's.
+    /// The metadata is malformed, or that of another issuer or resource.
     Metadata,
     /// The id_token is not to be believed.
     IdToken,

@@ -187,12 +187,9 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
     match fields.get("issuer") {
         Some(Value::String(found)) if found == issuer => {}
         Some(Value::String(found)) => {
-            return Err(Error::violation(
-                ViolationKind::Issuer,
-                format!(
-                    "the metadata fetched for the issuer {issuer} is that of {found:.200}; if that is the server meant, set issuer to it"
-                ),
-            ));
+            return Err(violation(format!(
+                "the metadata fetched for the issuer {issuer} is that of {found:.200}; if that is the server meant, set issuer to it"
+            )));
         }
         _ => {
             return Err(violation(format!(
@@ -286,7 +283,7 @@ mod tests {
             br#"{"issuer": "https://as.example/", "token_endpoint": "https://as.example/t"}"#;
         assert_eq!(
             kind(parse("https://as.example", body)),
-            ViolationKind::Issuer
+            ViolationKind::Metadata
         );
     }
 

@@ -25,23 +25,23 @@ pub(crate) fn metadata_urls(resource: &Endpoint) -> Vec<Endpoint> {
 /// It is no JSON object, is not of the resource that the URL belongs to, or
 /// names no authorization server.
 pub(crate) fn parse(url: &Endpoint, body: &[u8]) -> Result<Object> {
-    let violation = |kind: ViolationKind, what: &str| {
+    let violation = |what: &str| {
         let host = url.host();
         Err(Error::violation(
-            kind,
+            ViolationKind::Metadata,
             format!("the metadata of the resource at {host} {what}"),
         ))
     };
     let metadata = match json::parse_object(body) {
         Ok(metadata) => metadata,
-        Err(what) => return violation(ViolationKind::Metadata, &format!("cannot be read: {what}")),
+        Err(what) => return violation(&format!("cannot be read: {what}")),
     };
     let resource = metadata.get("resource").and_then(Value::as_str);
     let Some(resource) = resource.and_then(|text| Endpoint::parse(text).ok()) else {
-        return violation(ViolationKind::Metadata, "names no resource");
+        return violation("names no resource");
     };
     if !contains(&resource, url) {
-        return violation(ViolationKind::Issuer, "is that of another resource");
+        return violation("is that of another resource");
     }
     let servers = metadata
         .get("authorization_servers")
@@ -51,10 +51,7 @@ pub(crate) fn parse(url: &Endpoint, body: &[u8]) -> Result<Object> {
         text.is_some_and(|text| Endpoint::parse(text).is_ok())
     };
     if !servers.is_some_and(|servers| !servers.is_empty() && servers.iter().all(is_usable)) {
-        return violation(
-            ViolationKind::Metadata,
-            "names no authorization server, or one whose address cannot be used",
-        );
+        return violation("names no authorization server, or one whose address cannot be used");
     }
     Ok(metadata)
 }
@@ -125,7 +122,7 @@ mod tests {
         ] {
             let found = parsed("https://api.example/v1/notes", resource, server);
             assert_eq!(found.is_some(), refused, "{resource}");
-            assert!(found.is_none_or(|kind| kind == ViolationKind::Issuer));
+            assert!(found.is_none_or(|kind| kind == ViolationKind::Metadata));
         }
     }
 

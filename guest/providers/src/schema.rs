@@ -121,7 +121,7 @@ pub const FIELDS: &[Field] = &[
         .sets("token_endpoint_auth_method"),
     field("client_secret_assertion", Flag, Behaviour)
         .says("The client secret is a JWT signed with your key."),
-    field("assertion_issuer", Text, Behaviour).says("The client's assertion has the issuer %."),
+    field("assertion_issuer", Text, Behaviour).says("The client's assertion is issued by %."),
     field("assertion_audience", Text, Behaviour).says("The client's assertion is for %."),
     field("client_secret_basic_encoding", Choice(&["raw"]), Behaviour)
         .sets("client_secret_basic_encoding")

@@ -462,6 +462,7 @@ mod tests {
                 name: "issuer".to_owned(),
                 value: "https://{tenant}.{region}.example".to_owned(),
             }],
+            endpoints: Vec::new(),
             registration_page: None,
             documentation_page: None,
             peculiarities: Vec::new(),

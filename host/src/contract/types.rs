@@ -461,6 +461,12 @@ pub struct Provider {
     /// The fields of a config that it sets, by their names in JSON, with the
     /// provider's parameters in braces.
     pub defaults: Vec<Parameter>,
+    /// Where the component sends because of it, by the names in its catalogue
+    /// entry, with the provider's parameters in braces: its `issuer`, and its
+    /// endpoints except the `authorization_endpoint`, to which the browser goes;
+    /// `refresh_endpoint` and `exchange_endpoint`; and as `callback_servers`,
+    /// once for each, the servers that a redirect may name.
+    pub endpoints: Vec<Parameter>,
     /// The page where a client is registered.
     #[component(name = "registration-page")]
     pub registration_page: Option<String>,
@@ -735,7 +741,8 @@ pub enum ViolationKind {
     /// `state` is unknown, used, expired or missing.
     #[component(name = "state")]
     State,
-    /// The issuer is another, or missing where it must be.
+    /// The issuer of the authorization response is another, or missing where it
+    /// must be.
     #[component(name = "issuer")]
     Issuer,
     /// The `nonce` is another, or missing.
@@ -747,7 +754,7 @@ pub enum ViolationKind {
     /// The token endpoint's response is malformed.
     #[component(name = "response")]
     Response,
-    /// The metadata is malformed or not the issuer's.
+    /// The metadata is malformed, or that of another issuer or resource.
     #[component(name = "metadata")]
     Metadata,
     /// The id_token is not to be believed.

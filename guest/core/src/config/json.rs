@@ -243,8 +243,7 @@ fn read_grant(reader: &mut Reader) -> Grant {
             .map_or(text.as_str(), |(name, _)| name),
     };
     for (field, owner) in GRANT_FIELDS {
-        if *owner != name && reader.fields.contains_key(*field) {
-            reader.take(field);
+        if *owner != name && reader.take(field).is_some() {
             reader.problem(
                 field,
                 &format!("does not belong to the grant {name}"),
@@ -332,6 +331,7 @@ impl Reader {
         }
     }
 
+    /// The value of a field; null is none.
     fn take(&mut self, field: &'static str) -> Option<Value> {
         self.known.push(field);
         self.fields
@@ -483,6 +483,7 @@ impl Reader {
                         Value::Number(_) | Value::Bool(_) => {
                             parameters.push((name, json::text(&value)));
                         }
+                        Value::Null => {}
                         other => {
                             self.wrong_type(&format!("{field}.{name}"), &other, "a string");
                         }
@@ -553,10 +554,10 @@ impl Reader {
             .chain(self.known.iter().copied())
             .collect();
         let fields = std::mem::take(&mut self.fields);
-        for field in fields
-            .keys()
-            .filter(|field| !known.contains(&field.as_str()))
-        {
+        for (field, value) in &fields {
+            if value.is_null() || known.contains(&field.as_str()) {
+                continue;
+            }
             let mend = match nearest(field, &known) {
                 Some(name) => format!("did you mean {}{name}?", self.prefix),
                 None => "remove it".to_owned(),
@@ -821,6 +822,19 @@ mod tests {
                 "remove it, or set grant_type to password".into()
             )]
         );
+    }
+
+    #[test]
+    fn a_null_is_as_good_as_absent() {
+        let config = parse(
+            r#"{"grant_type": "client_credentials", "username": null, "client_id": "id",
+                "parameters": {"a": null, "b": "c"}, "renewal": {"early_seconds": null},
+                "scope": null, "token_endpoint": null, "nonsense": null, "tls": null}"#,
+        );
+        let same =
+            r#"{"grant_type": "client_credentials", "client_id": "id", "parameters": {"b": "c"}}"#;
+        assert_eq!(config, parse(same));
+        assert!(config.is_ok());
     }
 
     #[test]

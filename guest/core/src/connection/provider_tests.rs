@@ -895,6 +895,31 @@ fn an_assertion_is_for_the_token_endpoint_where_that_is_declared() {
 }
 
 #[test]
+fn what_is_told_of_an_assertion_is_in_words() {
+    for (provider, told) in [
+        (
+            "revolut",
+            "The client's assertion is issued by the host of the redirect URI.",
+        ),
+        (
+            "login-gov-sandbox",
+            "The client's assertion is for the token endpoint.",
+        ),
+    ] {
+        let flow = Flow::with_key(provider, "");
+        flow.authorize("", &[GOOD]);
+        let quirks = flow.quirks();
+        assert!(quirks.contains(&told.to_owned()), "{quirks:?}");
+        let shown = provider::find(provider).expect("it is there");
+        assert!(shown.peculiarities().contains(&told.to_owned()));
+        assert!(
+            quirks.iter().all(|quirk| !quirk.contains('{')),
+            "{quirks:?}"
+        );
+    }
+}
+
+#[test]
 fn nothing_is_said_of_an_assertion_where_none_is_made() {
     let flow = Flow::open("microsoft-entra", "");
     flow.authorize("", &[GOOD]);

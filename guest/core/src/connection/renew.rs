@@ -523,6 +523,14 @@ impl<P: Platform> Connection<P> {
         let dialect = &self.config.dialect;
         let mut response = response;
         let is_unbound = self.is_unbound(&response);
+        if spent.is_none()
+            && let Grant::TokenExchange {
+                requested_token_type,
+                ..
+            } = &self.config.grant
+        {
+            response.check_issued_type(requested_token_type.as_deref());
+        }
         if let Some(earlier) = earlier {
             if response.access_token.is_empty() {
                 response.access_token = earlier.access_token.clone();

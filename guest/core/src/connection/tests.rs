@@ -1003,7 +1003,7 @@ mod authorizing {
         let Err(Error::ProtocolViolation(violation)) = token(&world.open(config)).unboxed() else {
             panic!("it was accepted");
         };
-        assert_eq!(violation.kind, ViolationKind::Issuer);
+        assert_eq!(violation.kind, ViolationKind::Metadata);
         assert_eq!(world.token_requests(), 0);
     }
 }

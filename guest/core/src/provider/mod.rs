@@ -75,7 +75,12 @@ pub(crate) fn sentence(field: Field, value: &str) -> Option<String> {
     for character in sentence.chars() {
         match character {
             '$' => told.push_str(name),
-            '%' => told.push_str(told_value),
+            '%' => told.push_str(match told_value {
+                // What is known only when it is needed.
+                "{redirect_host}" => "the host of the redirect URI",
+                "{token_endpoint}" => "the token endpoint",
+                known => known,
+            }),
             '&' => told.push_str(&duration(value.parse().unwrap_or(0))),
             character => told.push(character),
         }
@@ -87,6 +92,13 @@ pub(crate) fn sentence(field: Field, value: &str) -> Option<String> {
 fn description(field: Field) -> Option<String> {
     let descriptions = Dialect::new(texts().next()?.unpack());
     descriptions.get(field).map(str::to_owned)
+}
+
+/// The field of a config that a field sets, where it sets one.
+fn setting(field: Field) -> Option<String> {
+    let description = description(field)?;
+    let (name, _) = description.split_once('\t')?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// A time in the largest unit that it is a multiple of.
@@ -137,11 +149,7 @@ impl Provider {
             defaults.push(("pkce".to_owned(), "false".to_owned()));
         }
         for Line { field, value } in self.entry.lines() {
-            let description = description(field).unwrap_or_default();
-            let Some((name, _)) = description
-                .split_once('\t')
-                .filter(|(name, _)| !name.is_empty())
-            else {
+            let Some(name) = setting(field) else {
                 continue;
             };
             let is_map = matches!(
@@ -150,10 +158,28 @@ impl Provider {
             );
             defaults.push(match value.split_once('=').filter(|_| is_map) {
                 Some((key, value)) => (format!("{name}.{key}"), value.to_owned()),
-                None => (name.to_owned(), value.to_owned()),
+                None => (name, value.to_owned()),
             });
         }
         defaults
+    }
+
+    /// Where requests go because of it, by the names in its entry, with its
+    /// parameters in braces. The authorization endpoint is not among them, since
+    /// the browser goes there.
+    pub fn endpoints(&self) -> Vec<Parameter> {
+        let mut endpoints = Vec::new();
+        for Line { field, value } in self.entry.lines() {
+            let name = match field {
+                Field::AUTHORIZATION_ENDPOINT => None,
+                Field::REFRESH_ENDPOINT => Some("refresh_endpoint".to_owned()),
+                Field::EXCHANGE_ENDPOINT => Some("exchange_endpoint".to_owned()),
+                Field::CALLBACK_SERVERS => Some("callback_servers".to_owned()),
+                field => setting(field).filter(|_| field.is_endpoint()),
+            };
+            endpoints.extend(name.map(|name| (name, value.to_owned())));
+        }
+        endpoints
     }
 
     /// The page where a client is registered.
@@ -228,9 +254,9 @@ impl Provider {
         }));
         // A host may match its pattern and be none all the same.
         for line in dialect.lines() {
-            let field = line.field.0;
-            let is_endpoint = (Field::ISSUER.0..=Field::EXCHANGE_ENDPOINT.0).contains(&field);
-            if is_endpoint && let Err(what) = Endpoint::parse(line.value) {
+            if line.field.is_endpoint()
+                && let Err(what) = Endpoint::parse(line.value)
+            {
                 let message = ["make a URL that ", what].concat();
                 return Err(vec![Problem::error("parameters", &message, "correct them")]);
             }

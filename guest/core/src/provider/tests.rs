@@ -401,6 +401,57 @@ fn a_provider_tells_what_it_sets_and_what_is_peculiar() {
 }
 
 #[test]
+fn a_provider_tells_where_requests_go_because_of_it() {
+    let told = |id: &str| find(id).expect("it is there").endpoints();
+    let has = |endpoints: &[Parameter], name: &str, url: &str| {
+        endpoints.contains(&(name.to_owned(), url.to_owned()))
+    };
+    let threads = told("threads");
+    assert!(has(
+        &threads,
+        "refresh_endpoint",
+        "https://graph.threads.net/refresh_access_token"
+    ));
+    assert!(has(
+        &threads,
+        "exchange_endpoint",
+        "https://graph.threads.net/access_token"
+    ));
+    let zoho = told("zoho");
+    for server in ["https://accounts.zoho.com", "https://accounts.zoho.eu"] {
+        assert!(has(&zoho, "callback_servers", server), "{server}");
+    }
+    assert!(has(
+        &told("keycloak"),
+        "issuer",
+        "https://{host}/realms/{realm}"
+    ));
+}
+
+#[test]
+fn whatever_url_a_provider_declares_is_told_unless_no_request_goes_there() {
+    for provider in all() {
+        let told = provider.endpoints();
+        let urls = provider.entry.lines();
+        let urls = urls.filter(|line| line.value.starts_with("https://"));
+        let sent_to = urls.filter(|line| {
+            let goes_nowhere = [
+                // The browser goes there.
+                Field::AUTHORIZATION_ENDPOINT,
+                // These are only compared.
+                Field::ID_TOKEN_ISSUER,
+                Field::ASSERTION_AUDIENCE,
+            ];
+            let is_for_people = line.field.0 >= Field::REGISTRATION_PAGE.0;
+            !goes_nowhere.contains(&line.field) && !is_for_people
+        });
+        let sent_to: Vec<&str> = sent_to.map(|line| line.value).collect();
+        let told: Vec<&str> = told.iter().map(|(_, url)| url.as_str()).collect();
+        assert_eq!(told, sent_to, "{}", provider.id);
+    }
+}
+
+#[test]
 fn a_parameter_tells_its_pattern_default_and_help() {
     let gitlab = find("gitlab").expect("gitlab");
     let parameters: Vec<_> = gitlab.parameters().collect();

@@ -26,8 +26,12 @@ pub struct TokenResponse {
     /// `access_token`; empty only where a refresh prolongs the earlier one, as the
     /// dialect declares it.
     pub access_token: SecretString,
-    /// `token_type`; `Bearer` where the server does not say.
+    /// `token_type`; where the server does not say, `Bearer`, or `N_A` for what is
+    /// issued as something else than an access token.
     pub token_type: String,
+    /// `issued_token_type`, which is told of a token exchange (RFC 8693 section
+    /// 2.2.1).
+    pub issued_token_type: Option<String>,
     /// `expires_in`, in milliseconds.
     pub lifetime_millis: Option<u64>,
     /// `refresh_token`.
@@ -384,12 +388,21 @@ impl Reading<'_> {
             }
             None => return Err(Failure::Violation(no_token())),
         };
+        let issued_token_type = self.text("issued_token_type").map(str::to_owned);
         let token_type = match self.text("token_type") {
             Some(token_type) => token_type.to_owned(),
             None => {
-                let quirk = "token_type was missing and taken to be Bearer";
-                self.quirks.push(quirk.to_owned());
-                "Bearer".to_owned()
+                let token_type = match issued_token_type.as_deref() {
+                    None
+                    | Some(
+                        "urn:ietf:params:oauth:token-type:access_token"
+                        | "urn:ietf:params:oauth:token-type:jwt",
+                    ) => "Bearer",
+                    Some(_) => "N_A",
+                };
+                let quirk = ["token_type was missing and taken to be ", token_type];
+                self.quirks.push(quirk.concat());
+                token_type.to_owned()
             }
         };
         let lifetime_millis = self.lifetime("expires_in");
@@ -399,6 +412,7 @@ impl Reading<'_> {
         Ok(TokenResponse {
             access_token,
             token_type,
+            issued_token_type,
             lifetime_millis,
             refresh_token: secret(self.text("refresh_token")),
             refresh_lifetime_millis,
@@ -490,6 +504,26 @@ impl Reading<'_> {
 }
 
 impl TokenResponse {
+    /// Tells what is odd about the type of a token that another was exchanged for.
+    /// Where none was requested it is for the server to choose (RFC 8693 section
+    /// 2.1); what can be done with the token is for `token_type` to say.
+    pub(crate) fn check_issued_type(&mut self, requested: Option<&str>) {
+        let quirk = match (&self.issued_token_type, requested) {
+            (None, _) => "issued_token_type was missing".to_owned(),
+            (Some(issued), Some(requested)) if issued != requested => {
+                let issued = printable(issued, &[]);
+                [
+                    "the token issued is of the type ",
+                    &issued,
+                    ", not of the one requested",
+                ]
+                .concat()
+            }
+            _ => return,
+        };
+        self.quirks.push(quirk);
+    }
+
     /// Takes the token that this one was exchanged for. What only this response
     /// has, such as the scope, stays.
     pub(crate) fn replace_token(&mut self, mut later: Self) {

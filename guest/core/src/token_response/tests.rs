@@ -42,6 +42,22 @@ fn the_rfc_6749_example_is_read() {
 }
 
 #[test]
+fn what_is_said_to_be_no_access_token_is_not_taken_for_a_bearer_token() {
+    // RFC 8693 section 2.2.1.
+    for (issued, taken) in [
+        ("urn:ietf:params:oauth:token-type:access_token", "Bearer"),
+        ("urn:ietf:params:oauth:token-type:jwt", "Bearer"),
+        ("urn:ietf:params:oauth:token-type:refresh_token", "N_A"),
+        ("urn:ietf:params:oauth:token-type:saml2", "N_A"),
+    ] {
+        let body = format!(r#"{{"access_token":"a","issued_token_type":"{issued}"}}"#);
+        assert_eq!(ok(&body).token_type, taken, "{issued}");
+        let body = body.replacen('{', r#"{"token_type":"Bearer","#, 1);
+        assert_eq!(ok(&body).token_type, "Bearer", "{issued}");
+    }
+}
+
+#[test]
 fn the_lifetime_is_read_in_every_way_that_servers_write_it() {
     for (written, read, odd) in [
         ("3600", Some(3_600_000), false),

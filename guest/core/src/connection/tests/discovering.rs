@@ -80,7 +80,7 @@ fn a_resource_that_speaks_for_another_is_not_believed() {
     let Err(Error::ProtocolViolation(violation)) = found else {
         panic!("{found:?}");
     };
-    assert_eq!(violation.kind, ViolationKind::Issuer);
+    assert_eq!(violation.kind, ViolationKind::Metadata);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The grants beside the authorization code.
 
 use super::*;
+use crate::event::EventKind;
 
 const ASSERTING: &str = r#"{"grant_type": "jwt_bearer", "signing_key": {"ref": "key:rsa"},
     "assertion_issuer": "robot@project.example", "scope": "a b",
@@ -11,6 +12,13 @@ const EXCHANGING: &str = r#"{"client_id": "id", "grant_type": "token_exchange",
     "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
     "resource": "https://api.example/", "audience": "api", "scope": "a",
     "token_endpoint": "https://as.example/token"}"#;
+
+/// What was put up with, from the history.
+fn quirks(connection: &Crm) -> Vec<String> {
+    let history = run(connection.history()).expect("a history").into_iter();
+    let quirks = history.filter(|event| event.kind == EventKind::QuirkApplied);
+    quirks.map(|event| event.message).collect()
+}
 
 /// The claims of the last assertion.
 fn asserted(world: &World) -> serde_json::Value {
@@ -150,6 +158,53 @@ fn what_is_exchanged_for_no_access_token_makes_no_header() {
     let headers =
         run(connection.authorization_headers("GET", "https://api.example/", &options, None));
     assert!(matches!(headers.unboxed(), Err(Error::Unsupported(_))));
+}
+
+/// Shows: RFC 8693.
+#[test]
+fn what_is_odd_about_the_type_of_an_issued_token_is_told() {
+    const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+    for (issued, told) in [
+        (serde_json::Value::Null, "issued_token_type was missing"),
+        (
+            ID_TOKEN.into(),
+            "the token issued is of the type urn:ietf:params:oauth:token-type:id_token, not of the one requested",
+        ),
+    ] {
+        let world = World::new();
+        world.server.borrow_mut().adds = vec![("issued_token_type", issued)];
+        let connection = world.open(EXCHANGING);
+        assert_eq!(token(&connection), ok("access-1"));
+        assert_eq!(quirks(&connection), [told]);
+    }
+    // As it should be, and where the type is the server's to choose, nothing is odd.
+    let world = World::new();
+    let connection = world.open(EXCHANGING);
+    assert_eq!(token(&connection), ok("access-1"));
+    assert_eq!(quirks(&connection), Vec::<String>::new());
+    world.server.borrow_mut().adds = vec![("issued_token_type", ID_TOKEN.into())];
+    let config = EXCHANGING.replace("requested_token_type", "subject_token_type");
+    let connection = world.open(&config);
+    token(&connection).expect("a token");
+    assert_eq!(quirks(&connection), Vec::<String>::new());
+}
+
+/// Shows: RFC 8693.
+#[test]
+fn a_refresh_tells_no_type_of_what_it_issues() {
+    let world = World::new();
+    let connection = world.open(EXCHANGING);
+    world.server.borrow_mut().good.insert("refresh".to_owned());
+    world.server.borrow_mut().adds = vec![("refresh_token", "refresh".into())];
+    assert_eq!(token(&connection), ok("access-1"));
+    world.server.borrow_mut().adds.clear();
+    world.pass(4000);
+    assert_eq!(token(&connection), ok("access-2"));
+    assert_eq!(
+        world.last_sent("grant_type").as_deref(),
+        Some("refresh_token")
+    );
+    assert_eq!(quirks(&connection), Vec::<String>::new());
 }
 
 /// Shows: RFC 6749 section 4.5.
