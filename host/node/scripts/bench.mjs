@@ -1,6 +1,6 @@
-// Measures the package as it is installed, and prints JSON: medians, in
-// microseconds, and what they are of openid-client's, which does the same beside
-// it in the same run.
+// Measures the package as it is installed, beside openid-client, which does the same
+// by turns in the same run: medians. `npm run bench` prints a table, `npm run --silent
+// bench -- --json` one JSON object and nothing else.
 import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,14 +9,30 @@ import { installPackage, repository, root } from './prepare.mjs';
 
 const ROUNDS = Number(process.env.TOKENWELL_BENCH_ROUNDS ?? 300);
 const TURN = 25;
+/** The turns that are for the compilers. */
+const WARMING_UP = 4;
 
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const round = (value) => Math.round(value * 100) / 100;
+const asJson = process.argv.includes('--json');
 
 async function timed(work) {
   const begun = performance.now();
   await work();
   return (performance.now() - begun) * 1000;
+}
+
+/** The table for people. */
+function print(result) {
+  const rows = [
+    ['', 'store in memory', 'with files', result.peer],
+    ['a fresh token', `${result.warm_token_us} µs`, `${result.warm_token_files_us} µs`, 'keeps none'],
+    ['client credentials, round trip', ...['round_trip_us', 'round_trip_files_us', 'peer_round_trip_us'].map((name) => `${(result[name] / 1000).toFixed(2)} ms`)],
+  ];
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  for (const row of rows) console.log(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '));
+  console.log(`\n${result.ratio} times ${result.peer}'s round trip; medians of ${result.rounds}, by turns, Node ${result.version}`);
+  console.log(`the first token ${Math.round(result.first_token_ms)} ms after the start, ${result.resident_mb} MB resident`);
 }
 
 const folder = installPackage();
@@ -56,40 +72,35 @@ try {
   const grant = () => client.clientCredentialsGrant(configuration, { resource, scope: 'api:read' });
   const kinds = {
     memory: () => connections.memory.refresh(),
-    openidClient: grant,
+    peer: grant,
     files: () => connections.files.refresh(),
   };
-  const cold = { memory: [], openidClient: [], files: [] };
-  // By turns, so that what else the machine does meets all of them; the first turn is
-  // for the compilers.
-  for (let turn = 0; turn <= ROUNDS / TURN; turn += 1) {
+  const cold = { memory: [], peer: [], files: [] };
+  // By turns, so that what else the machine does meets all of them.
+  for (let turn = 0; turn < WARMING_UP + ROUNDS / TURN; turn += 1) {
     for (const [kind, work] of Object.entries(kinds)) {
       for (let i = 0; i < TURN; i += 1) {
         const time = await timed(work);
-        if (turn > 0) cold[kind].push(time);
+        if (turn >= WARMING_UP) cold[kind].push(time);
       }
     }
   }
-  const medians = {
-    warmTokenMemory: median(warm.memory),
-    warmTokenFiles: median(warm.files),
-    clientCredentialsMemory: median(cold.memory),
-    clientCredentialsFiles: median(cold.files),
-    clientCredentialsOpenidClient: median(cold.openidClient),
-  };
-  const ratio = (value) => round(value / medians.clientCredentialsOpenidClient);
   const result = {
-    node: process.version,
+    language: 'node',
+    version: process.version,
+    peer: 'openid-client',
     rounds: ROUNDS,
-    mediansInMicroseconds: Object.fromEntries(Object.entries(medians).map(([name, value]) => [name, round(value)])),
-    ratioToOpenidClient: {
-      clientCredentialsMemory: ratio(medians.clientCredentialsMemory),
-      clientCredentialsFiles: ratio(medians.clientCredentialsFiles),
-    },
-    firstTokenInMilliseconds: Object.fromEntries(Object.entries(first).map(([name, value]) => [name, round(value / 1000)])),
-    residentMegabytes: Math.round(process.memoryUsage().rss / 2 ** 20),
+    warm_token_us: round(median(warm.memory)),
+    warm_token_files_us: round(median(warm.files)),
+    round_trip_us: round(median(cold.memory)),
+    round_trip_files_us: round(median(cold.files)),
+    peer_round_trip_us: round(median(cold.peer)),
+    ratio: round(median(cold.memory) / median(cold.peer)),
+    first_token_ms: round(first.memory / 1000),
+    resident_mb: Math.round(process.memoryUsage().rss / 2 ** 20),
   };
-  console.log(JSON.stringify(result, null, 2));
+  if (asJson) console.log(JSON.stringify(result));
+  else print(result);
   for (const host of Object.values(hosts)) await host.close();
 } finally {
   server.stdin.end();

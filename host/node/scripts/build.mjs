@@ -6,6 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { minify } from 'oxc-minify';
+import { synchronous } from './synchronous.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const generated = join(root, 'src/component');
@@ -24,9 +26,12 @@ const { files } = await transpile(component, {
   // The worker hands in what the component imports.
   instantiation: { tag: 'sync' },
   nodejsCompat: false,
-  minify: true,
   base64Cutoff: 0,
 });
+const code = synchronous(new TextDecoder().decode(files['component.js']));
+const minified = await minify('component.js', code, { module: true, compress: true, mangle: true });
+if (minified.errors.length > 0) throw new Error(`what jco generates cannot be made small: ${minified.errors[0].message}`);
+files['component.js'] = minified.code;
 for (const [name, content] of Object.entries(files)) {
   const file = join(generated, name);
   await mkdir(dirname(file), { recursive: true });

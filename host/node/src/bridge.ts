@@ -15,11 +15,7 @@ export interface Call {
   method: string;
   args: unknown[];
   /** The connection that a method is of. */
-  connection?: { name: string; config: unknown };
-  /** The connection's entry, where it was at hand. */
-  prefetched?: Prefetched | undefined;
-  /** The sealing keys, where they were at hand. */
-  sealingKeys?: readonly SealingKey[] | undefined;
+  connection?: Opened;
 }
 
 /** What came of a call: a value, an error of the contract, or a fault. */
@@ -41,10 +37,28 @@ export interface Message {
   outcome?: Outcome;
 }
 
-/** An entry that was loaded before it was asked for. */
+/** What a connection is opened with. */
+export interface Opened {
+  name: string;
+  config: unknown;
+}
+
+/** A call as a worker is sent it. Connections stay open there, so that each opens its record but once. */
+export interface Job extends Omit<Call, 'connection'> {
+  /** The connection by its number; what it is opened with, where it is not open yet. */
+  connection?: { number: number; opened: Opened | undefined };
+  /** The connections that are to be closed. */
+  closed: readonly number[];
+  /** The connection's entry, where it was at hand. */
+  prefetched?: Prefetched | undefined;
+  /** The sealing keys, where they were at hand. */
+  sealingKeys?: readonly SealingKey[] | undefined;
+}
+
+/** An entry that was loaded before it was asked for. Of one that the worker has seen already, the version. */
 export interface Prefetched {
   key: string;
-  loaded: { tag: 'absent' } | { tag: 'entry'; val: Entry };
+  loaded: { tag: 'absent' } | { tag: 'entry'; val: Entry } | { tag: 'version'; val: bigint };
 }
 
 /** The main thread's answer. `error` is a payload of the contract. */

@@ -5,14 +5,15 @@ import {
   ForbiddenError,
   InvalidArgumentError,
   NotConfiguredError,
+  StorageError,
   TokenwellError,
   UnavailableError,
   UnsupportedError,
 } from './errors.js';
-import { isAllowed, type HttpClient, type Identity } from './http-client.js';
+import { isAllowed, type HttpClient, type Identity, type Manner } from './http-client.js';
 import { checkText, SecretError } from './secrets.js';
 import { CallContext, dateOf, deviceOf, eventOf } from './services.js';
-import { checkLoaded } from './store.js';
+import { checkLoaded, type StoreError } from './store.js';
 import { fromContract, text, urlText, type Core } from './core.js';
 import type {
   AuthorizationOptions,
@@ -29,6 +30,7 @@ import type {
   TokenOptions,
   TokenwellEvent,
 } from './types.js';
+import { TrustEntry } from './trust.js';
 import type { UserAgent } from './user-agent.js';
 
 /** A token that may be handed out again while its entry has that version. */
@@ -50,6 +52,7 @@ export class Connection {
   readonly #core: Core;
   readonly #config: contract.Config;
   readonly #key: string;
+  readonly #trust: TrustEntry;
   #kept: Kept | undefined;
   /** Calls of `token` that ask for the same are one. */
   readonly #asked = new Map<string, Promise<contract.Token>>();
@@ -60,6 +63,7 @@ export class Connection {
     this.name = name;
     this.#config = config;
     this.#key = `${name}.tokens`;
+    this.#trust = new TrustEntry(name, core.provided);
   }
 
   /** Everything that is wrong with the config, errors first. Sends nothing. */
@@ -235,6 +239,19 @@ export class Connection {
     await this.#offline('clear', [], options);
   }
 
+  /**
+   * Forgets the certificates of servers that were imported (`tls: trust`), so that
+   * whatever a server shows next is imported anew.
+   */
+  async clearTrust(): Promise<void> {
+    try {
+      await this.#trust.clear();
+    } catch (error) {
+      const { kind, message } = error as StoreError;
+      throw new StorageError(message, { storage: kind === 'corrupt' ? kind : 'unavailable', cause: error });
+    }
+  }
+
   /** Revokes the credential at the server (RFC 7009), then clears it. */
   async revoke(options?: CallOptions): Promise<void> {
     await this.#online('revoke', [], options);
@@ -322,14 +339,14 @@ export class Connection {
   async #http(): Promise<HttpClient> {
     const { tls, clientCertificate, clientCertificateKey } = this.#config;
     if (tls === 'off') throw new ForbiddenError('`tls: off` is not allowed by this host');
-    if (tls !== 'verify') throw new UnsupportedError(`tls: ${tls}`);
-    if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#core.http();
+    const manner: Manner = tls === 'trust' ? { trust: { connection: this.name, entry: this.#trust } } : {};
+    if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#core.http(manner);
     const identity: Identity = {
       certificate: await this.#pem('client_certificate', clientCertificate, /-----BEGIN CERTIFICATE-----/),
       key: await this.#pem('client_certificate_key', clientCertificateKey, /-----BEGIN (?:RSA |EC )?PRIVATE KEY-----/),
     };
     try {
-      return this.#core.http(identity);
+      return this.#core.http({ ...manner, identity });
     } catch (error) {
       // Its text is OpenSSL's and shows nothing of the key.
       throw pemProblem('client_certificate_key', error instanceof Error ? error.message : 'does not fit');

@@ -2,15 +2,15 @@
 import type { Call, Outcome } from './bridge.js';
 import type * as contract from './component/interfaces/tokenwell-oauth2-types.js';
 import { describe } from './config.js';
-import { errorOf, InternalError, InvalidArgumentError, type TokenwellError } from './errors.js';
-import type { HttpClient, Identity } from './http-client.js';
+import { errorOf, ForbiddenError, InternalError, InvalidArgumentError, type TokenwellError } from './errors.js';
+import type { HttpClient, Manner } from './http-client.js';
 import { dateOf, type CallContext, type Provided } from './services.js';
 
 /** What a connection needs of its host. */
 export interface Core {
   readonly provided: Provided;
   call(call: Call, context: CallContext, options?: CallFlags): Promise<unknown>;
-  http(identity?: Identity): HttpClient;
+  http(manner?: Manner): HttpClient;
 }
 
 /** How a call is to be made. */
@@ -25,6 +25,9 @@ export function valueOf(outcome: Outcome, context: CallContext | undefined): unk
     case 'value':
       return outcome.value;
     case 'error':
+      // The component is told in the few words that `wasi:http` has, and takes it for
+      // a failure of the network.
+      if (context?.refusal !== undefined) throw new ForbiddenError(context.refusal);
       throw fromContract(outcome.error as contract.Error, context?.cause);
     case 'fault': {
       const cause = new Error(outcome.message);

@@ -5,7 +5,11 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
 import { isIP } from 'node:net';
-import { createSecureContext } from 'node:tls';
+import type { Duplex } from 'node:stream';
+import { connect, createSecureContext, type ConnectionOptions, type TLSSocket } from 'node:tls';
+import { joined } from './bytes.js';
+import { StoreError } from './store.js';
+import { check, Replaced, type TrustEntry } from './trust.js';
 
 /** What holds where a request names no timeout, in milliseconds. */
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -46,13 +50,67 @@ export interface Identity {
   key: string;
 }
 
+/** How a client connects. */
+export interface Manner {
+  identity?: Identity | undefined;
+  /** Where certificates are imported on first use, for the connection of that name. */
+  trust?: { connection: string; entry: TrustEntry } | undefined;
+}
+
 /** An error code of `wasi:http`. */
 export class HttpError extends Error {
+  /** Why the host refused, where it did. */
+  readonly refusal: string | undefined;
   constructor(
     readonly payload: { tag: string; val?: unknown },
-    options?: { cause?: unknown },
+    options: { cause?: unknown; refusal?: string | undefined } = {},
   ) {
     super(payload.tag, options);
+    this.refusal = options.refusal;
+  }
+}
+
+/** Makes TLS connections to servers whose certificates are imported on first use. */
+class TrustingAgent extends https.Agent {
+  readonly #entry: TrustEntry;
+
+  constructor(options: https.AgentOptions, entry: TrustEntry) {
+    super(options);
+    this.#entry = entry;
+  }
+
+  // Node takes a connection by the callback as well; its types do not say so.
+  override createConnection(options: https.RequestOptions, made?: (error: Error | null, socket: Duplex) => void): undefined {
+    this.#connect(options as ConnectionOptions & { host: string }).then(
+      (socket) => made?.(null, socket),
+      (error: unknown) => made?.(error as Error, undefined as never),
+    );
+    return undefined;
+  }
+
+  async #connect(options: ConnectionOptions & { host: string }): Promise<TLSSocket> {
+    const name = options.host.includes(':') ? `[${options.host}]` : options.host;
+    const server = `${name.toLowerCase()}:${options.port}`;
+    const imported = await this.#entry.imported(server);
+    // A session that is resumed shows no certificate.
+    const socket = connect({ ...options, rejectUnauthorized: false, session: undefined });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        socket.once('secureConnect', resolve);
+        socket.once('error', reject);
+        socket.setTimeout(DEFAULT_TIMEOUT_MS, () => reject(Object.assign(new Error('no TLS session in time'), { code: 'ETIMEDOUT' })));
+      });
+      socket.setTimeout(0);
+      const certificate = socket.getPeerX509Certificate()?.raw;
+      if (certificate === undefined) throw Object.assign(new Error('the server has shown no certificate'), { code: 'EPROTO' });
+      // Before anything is sent.
+      if (imported !== undefined) check(server, imported, certificate);
+      else if (!socket.authorized) await this.#entry.import(server, certificate);
+      return socket;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
   }
 }
 
@@ -61,17 +119,19 @@ export class HttpClient {
   readonly #plain: http.Agent;
   readonly #secure: https.Agent;
 
-  constructor(options: { ca?: string | readonly string[] | undefined; identity?: Identity | undefined }) {
+  constructor(options: Manner & { ca?: string | readonly string[] | undefined }) {
     // Throws where the two are no PEM, or do not belong together.
     if (options.identity !== undefined) createSecureContext({ cert: options.identity.certificate, key: options.identity.key });
     const pooling = { keepAlive: true, timeout: IDLE_TIMEOUT_MS, noDelay: true };
     this.#plain = new http.Agent(pooling);
-    this.#secure = new https.Agent({
+    const { trust } = options;
+    const securing = {
       ...pooling,
-      minVersion: 'TLSv1.2',
+      minVersion: 'TLSv1.2' as const,
       ...(options.ca === undefined ? {} : { ca: [...[options.ca].flat()] }),
       ...(options.identity === undefined ? {} : { cert: options.identity.certificate, key: options.identity.key }),
-    });
+    } satisfies https.AgentOptions;
+    this.#secure = trust === undefined ? new https.Agent(securing) : new TrustingAgent(securing, trust.entry);
   }
 
   /** Closes the connections that are not in use. */
@@ -123,7 +183,7 @@ export class HttpClient {
       const fail = (error: unknown) => {
         clearTimeout(timer);
         const payload = timedOut === undefined ? payloadOf(error, isConnected) : { tag: timedOut };
-        reject(new HttpError(payload, { cause: error }));
+        reject(new HttpError(payload, { cause: error, refusal: error instanceof Replaced ? error.message : undefined }));
       };
 
       let isConnected = false;
@@ -133,8 +193,8 @@ export class HttpClient {
           isConnected = true;
           if (timedOut === undefined) limit(request.firstByte, 'HTTP-response-timeout');
         };
-        // A connection out of the pool is there already.
-        if (socket.connecting || (isSecure && !sent.reusedSocket)) {
+        // A connection out of the pool is there already, and one that had to be judged.
+        if (socket.connecting || (isSecure && !sent.reusedSocket && !(this.#secure instanceof TrustingAgent))) {
           socket.once(isSecure ? 'secureConnect' : 'connect', connected);
         } else {
           connected();
@@ -151,7 +211,7 @@ export class HttpClient {
           for (let i = 0; i + 1 < response.rawHeaders.length; i += 2) {
             received.push([response.rawHeaders[i] as string, response.rawHeaders[i + 1] as string]);
           }
-          resolve({ status: response.statusCode ?? 0, headers: received, body: Buffer.concat(chunks) });
+          resolve({ status: response.statusCode ?? 0, headers: received, body: joined(chunks) });
         };
         response.on('data', (chunk: Buffer) => {
           limit(request.betweenBytes, 'connection-read-timeout');
@@ -198,6 +258,9 @@ const CERTIFICATE_CODES = new Set([
 
 /** The `wasi:http` error for what the client failed with. */
 function payloadOf(error: unknown, isConnected: boolean): { tag: string; val?: unknown } {
+  if (error instanceof Replaced) return { tag: 'TLS-certificate-error' };
+  // What was imported could not be looked at: no connection was made.
+  if (error instanceof StoreError) return { tag: 'TLS-protocol-error' };
   const { code, message } = (error ?? {}) as { code?: string; message?: string };
   switch (code) {
     case 'ENOTFOUND':

@@ -2,15 +2,34 @@
 // everything else by asking the main thread.
 import { randomBytes } from 'node:crypto';
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
+import { joined } from './bytes.js';
 import type { SealingKey } from './seal.js';
-import type { Call, Message, Outcome, Prefetched, Reply, Request } from './bridge.js';
+import type { Job, Message, Outcome, Prefetched, Reply, Request } from './bridge.js';
 
 const dispose: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('dispose');
 
-/** An error of the contract, as jco wants it thrown. */
-class Failure extends Error {
-  constructor(readonly payload: unknown) {
-    super('an error of the contract');
+/** An error of the contract, as jco wants it thrown; no `Error`, whose stack costs more than a call. */
+class Failure {
+  constructor(readonly payload: unknown) {}
+}
+
+/**
+ * Random bytes, fetched by the kilobyte: for a few at a time the way to the
+ * generator is longer than its work. Each is given out once.
+ */
+class RandomBytes {
+  #bytes = new Uint8Array();
+  #at = 0;
+
+  take(length: number): Uint8Array {
+    if (length > this.#bytes.length - this.#at) {
+      this.#bytes = new Uint8Array(randomBytes(Math.max(1024, length)));
+      this.#at = 0;
+    }
+    const taken = this.#bytes.slice(this.#at, this.#at + length);
+    this.#bytes.fill(0, this.#at, this.#at + length);
+    this.#at += length;
+    return taken;
   }
 }
 
@@ -138,9 +157,10 @@ interface Answer {
 const NOW = -Infinity;
 
 /** Everything that is imported, and what readies it for a call. */
-export function imports(bridge: Bridge): { provided: Record<string, unknown>; begin(call: Call): void } {
+export function imports(bridge: Bridge): { provided: Record<string, unknown>; begin(job: Job): void } {
   /** What the main thread has looked up unasked. It holds until anything else is asked. */
   let prefetched: Prefetched | undefined;
+  const random = new RandomBytes();
   /** The sealing keys that this call has been given. */
   let sealingKeys: readonly SealingKey[] | undefined;
   class Fields {
@@ -178,7 +198,7 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
       return this.stream;
     }
     static finish(body: OutgoingBody): void {
-      body.future?.send(Buffer.concat(body.stream.chunks));
+      body.future?.send(joined(body.stream.chunks));
     }
   }
 
@@ -383,12 +403,12 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     'tokenwell:oauth2/token-store': {
       Lease,
       load: (key: string, known: bigint | undefined) => {
-        if (prefetched?.key !== key) {
-          prefetched = undefined;
-          return bridge.call('load', key, known);
-        }
-        const { loaded } = prefetched;
-        return loaded.tag === 'entry' && loaded.val.version === known ? { tag: 'unchanged' } : loaded;
+        const loaded = prefetched?.key === key ? prefetched.loaded : undefined;
+        if (loaded?.tag === 'version' && loaded.val === known) return { tag: 'unchanged' };
+        if (loaded?.tag === 'entry' && loaded.val.version === known) return { tag: 'unchanged' };
+        if (loaded?.tag === 'entry' || loaded?.tag === 'absent') return loaded;
+        prefetched = undefined;
+        return bridge.call('load', key, known);
       },
       compareAndSwap: asked('compare-and-swap'),
       delete: asked('delete'),
@@ -448,13 +468,13 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     'wasi:io/error': { Error: IoError },
     'wasi:io/poll': { Pollable, poll },
     'wasi:io/streams': { InputStream, OutputStream },
-    'wasi:random/random': { getRandomBytes: (length: bigint) => randomBytes(Number(length)) },
+    'wasi:random/random': { getRandomBytes: (length: bigint) => random.take(Number(length)) },
   };
   return {
     provided,
-    begin: (call) => {
-      prefetched = call.prefetched;
-      sealingKeys = call.sealingKeys;
+    begin: (job) => {
+      prefetched = job.prefetched;
+      sealingKeys = job.sealingKeys;
     },
   };
 }

@@ -1,6 +1,6 @@
 import type { Entry, Lease, Swapped, TokenStore } from './store.js';
 import { checkKey } from './store.js';
-import { Turnstiles } from './turnstile.js';
+import { Turnstiles, type Attempt } from './turnstile.js';
 
 /** All that is known of a key. It stays when the entry is deleted, for the numbers' sake. */
 interface Slot {
@@ -53,10 +53,10 @@ export class MemoryStore implements TokenStore {
     return true;
   }
 
-  acquireLease(key: string, ttlMs: number, waitMs: number): Promise<Lease | undefined> {
+  acquireLease(key: string, ttlMs: number, waitMs: number): Lease | Promise<Lease | undefined> {
     const turnstile = this.#turnstiles.at(key);
     const slot = this.#slot(key);
-    return turnstile.pass<Lease>(waitMs, () => {
+    const attempt = (): Attempt<Lease> => {
       const now = performance.now();
       if (slot.heldUntil > now) return { heldForMs: slot.heldUntil - now };
       slot.fence += 1n;
@@ -67,6 +67,7 @@ export class MemoryStore implements TokenStore {
         turnstile.release();
       };
       return { taken: { fence, release } };
-    });
+    };
+    return turnstile.passNow(attempt) ?? turnstile.pass(waitMs, attempt);
   }
 }

@@ -4,11 +4,14 @@
 // waits.
 import { readFile } from 'node:fs/promises';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
-import type { Call, Message, Outcome, Request, WorkerData } from './bridge.js';
-import type { CallContext } from './services.js';
+import type { Call, Job, Message, Outcome, Request, WorkerData } from './bridge.js';
+import { isThenable, type CallContext } from './services.js';
 
 /** How long a worker that has nothing to do is kept, where it is not the last, in milliseconds. */
 const IDLE_MS = 30_000;
+
+/** How many connections a worker keeps open: each holds its record, some kilobytes. */
+const MOST_OPEN = 64;
 
 /** The compiled modules are shared by all workers of the process. */
 let compiled: Promise<Record<string, WebAssembly.Module>> | undefined;
@@ -22,10 +25,16 @@ async function compile(): Promise<Record<string, WebAssembly.Module>> {
   return Object.fromEntries(await Promise.all(modules));
 }
 
-interface Job {
+interface Pending {
   call: Call;
   context: CallContext;
   settle(outcome: Outcome): void;
+}
+
+/** A connection that a worker keeps open, and the version of its entry that was seen there last. */
+interface Open {
+  number: number;
+  version: bigint | undefined;
 }
 
 class ComponentWorker {
@@ -34,8 +43,12 @@ class ComponentWorker {
   readonly #answers: Int32Array;
   readonly #onIdle: (worker: ComponentWorker) => void;
   readonly #onEnd: (worker: ComponentWorker) => void;
-  #job: Job | undefined;
+  #pending: Pending | undefined;
   #idle: NodeJS.Timeout | undefined;
+  /** By their configs, of which each `Connection` has its own; the one used last is the last. */
+  readonly #open = new Map<unknown, Open>();
+  #numbers = 0;
+  #closed: number[] = [];
 
   constructor(
     modules: Record<string, WebAssembly.Module>,
@@ -74,12 +87,41 @@ class ComponentWorker {
     this.#worker.unref();
   }
 
-  run(job: Job): void {
+  /** Whether the call's connection is open here. */
+  knows({ connection }: Call): boolean {
+    return connection !== undefined && this.#open.has(connection.config);
+  }
+
+  run(pending: Pending): void {
     clearTimeout(this.#idle);
-    this.#job = job;
+    this.#pending = pending;
     // The process stays while a call is under way.
     this.#worker.ref();
-    this.#worker.postMessage({ ...job.call, ...job.context.prefetch(job.call) } satisfies Call);
+    const { connection, ...call } = pending.call;
+    const { context } = pending;
+    const job: Job = { ...call, closed: [], sealingKeys: context.knownSealingKeys() };
+    if (connection !== undefined) {
+      const open = this.#open.get(connection.config);
+      const number = open?.number ?? (this.#numbers += 1);
+      job.connection = { number, opened: open === undefined ? connection : undefined };
+      const key = entryOf(connection);
+      if (open?.version !== undefined) context.versions.set(key, open.version);
+      job.prefetched = context.prefetched(key);
+      this.#open.delete(connection.config);
+      this.#open.set(connection.config, { number, version: undefined });
+      const [eldest] = this.#open.keys();
+      if (this.#open.size > MOST_OPEN) this.#close(eldest);
+    }
+    job.closed = this.#closed;
+    this.#closed = [];
+    this.#worker.postMessage(job);
+  }
+
+  #close(config: unknown): void {
+    const open = this.#open.get(config);
+    if (open === undefined) return;
+    this.#open.delete(config);
+    this.#closed.push(open.number);
   }
 
   retireAfter(ms: number, retire: () => void): void {
@@ -93,24 +135,41 @@ class ComponentWorker {
   }
 
   async #answer(request: Request): Promise<void> {
-    const job = this.#job;
-    if (job === undefined) return;
-    const reply = await job.context.answer(request);
-    if (reply === undefined || this.#job !== job) return;
+    const pending = this.#pending;
+    if (pending === undefined) return;
+    const answered = pending.context.answer(request);
+    const reply = isThenable(answered) ? await answered : answered;
+    if (reply === undefined || this.#pending !== pending) return;
     this.#port.postMessage(reply);
     Atomics.add(this.#answers, 0, 1);
     Atomics.notify(this.#answers, 0);
   }
 
   #settle(outcome: Outcome): void {
-    const job = this.#job;
-    if (job === undefined) return;
-    this.#job = undefined;
+    const pending = this.#pending;
+    if (pending === undefined) return;
+    this.#pending = undefined;
     this.#worker.unref();
-    job.context.end();
+    pending.context.end();
+    const { connection } = pending.call;
+    if (outcome.tag === 'fault') {
+      // With the instance all that was open in it has gone.
+      this.#open.clear();
+      this.#closed = [];
+    } else if (connection !== undefined) {
+      const open = this.#open.get(connection.config);
+      // It may be that it could not even be opened.
+      if (outcome.tag === 'error') this.#close(connection.config);
+      else if (open !== undefined) open.version = pending.context.versions.get(entryOf(connection));
+    }
     this.#onIdle(this);
-    job.settle(outcome);
+    pending.settle(outcome);
   }
+}
+
+/** The key of a connection's record. */
+function entryOf({ name }: { name: string }): string {
+  return `${name}.tokens`;
 }
 
 /** Runs calls on workers. */
@@ -118,7 +177,7 @@ export class Pool {
   readonly #most: number;
   readonly #workers = new Set<ComponentWorker>();
   readonly #idle: ComponentWorker[] = [];
-  readonly #queue: Job[] = [];
+  readonly #queue: Pending[] = [];
   /** How many workers do, or are started for, ordinary calls. */
   #busy = 0;
   #underWay = new Set<CallContext>();
@@ -137,7 +196,7 @@ export class Pool {
     return new Promise((resolve, reject) => {
       this.#underWay.add(context);
       let isDone = false;
-      const job: Job = {
+      const pending: Pending = {
         call,
         context,
         settle: (outcome) => {
@@ -152,7 +211,7 @@ export class Pool {
       signal?.addEventListener(
         'abort',
         () => {
-          const queued = this.#queue.indexOf(job);
+          const queued = this.#queue.indexOf(pending);
           if (queued < 0 || isDone) return;
           // It has not begun: there is nothing to finish.
           this.#queue.splice(queued, 1);
@@ -161,9 +220,9 @@ export class Pool {
         },
         { once: true },
       );
-      if (waitsForUser) void this.#start(job);
+      if (waitsForUser) void this.#start(pending);
       else {
-        this.#queue.push(job);
+        this.#queue.push(pending);
         this.#next();
       }
     });
@@ -183,17 +242,18 @@ export class Pool {
 
   #next(): void {
     while (this.#busy < this.#most) {
-      const job = this.#queue.shift();
-      if (job === undefined) return;
+      const pending = this.#queue.shift();
+      if (pending === undefined) return;
       this.#busy += 1;
-      void this.#start(job);
+      void this.#start(pending);
     }
   }
 
-  async #start(job: Job): Promise<void> {
-    const idle = this.#idle.pop();
+  async #start(pending: Pending): Promise<void> {
+    const knowing = this.#idle.findLastIndex((worker) => worker.knows(pending.call));
+    const [idle] = this.#idle.splice(knowing < 0 ? this.#idle.length - 1 : knowing, 1);
     if (idle !== undefined) {
-      idle.run(job);
+      idle.run(pending);
       return;
     }
     try {
@@ -204,11 +264,11 @@ export class Pool {
         (ended) => this.#ended(ended),
       );
       this.#workers.add(worker);
-      worker.run(job);
+      worker.run(pending);
     } catch (error) {
       compiled = undefined;
       const fault = error instanceof Error ? error : new Error(String(error));
-      job.settle({ tag: 'fault', message: fault.message, stack: fault.stack });
+      pending.settle({ tag: 'fault', message: fault.message, stack: fault.stack });
     }
   }
 

@@ -1,13 +1,15 @@
 // The main thread's half: does for a call of the component what it asks for.
 import { describe } from './config.js';
 import { HttpError, type HttpClient, type HttpRequest } from './http-client.js';
-import type { Call, Prefetched, Reply, Request } from './bridge.js';
+import type { Prefetched, Reply, Request } from './bridge.js';
 import { LocalSecrets } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
 import * as secrets from './secrets.js';
+import type { SealingKey } from './seal.js';
 import { SecretError, type Secrets } from './secrets.js';
 import * as stores from './store.js';
-import { StoreError, type Lease, type TokenStore } from './store.js';
+import { StoreError, type Entry, type Lease, type TokenStore } from './store.js';
+import { inTime, Unsettled } from './time.js';
 import type { DeviceAuthorization, TokenwellEvent } from './types.js';
 import { UserAgentError, type Arrival, type Listener, type Outcome, type UserAgent } from './user-agent.js';
 
@@ -21,10 +23,9 @@ export interface Provided {
   emit(event: TokenwellEvent): void;
 }
 
-/** A promise of the application's that has not settled. */
-class Unsettled extends Error {}
-
 type Payload = { tag: string; val?: unknown };
+
+type Loaded = { tag: 'absent' } | { tag: 'unchanged' } | { tag: 'entry'; val: Entry };
 
 /** What belongs to one call of the component: what it holds, and what it has seen. */
 export class CallContext {
@@ -32,6 +33,8 @@ export class CallContext {
   readonly versions = new Map<string, bigint>();
   /** What the application's own parts threw last. */
   cause: unknown;
+  /** Why the host refused to send something, where it did. */
+  refusal: string | undefined;
   readonly #leases = new Map<number, Lease>();
   readonly #listeners = new Map<number, Listener>();
   readonly #arrivals = new Map<number, Arrival>();
@@ -69,93 +72,117 @@ export class CallContext {
     for (const listener of this.#listeners.values()) void quietly(() => listener.close());
   }
 
-  /** What a call asks first, where it is at hand. */
-  prefetch({ connection }: Call): Pick<Call, 'prefetched' | 'sealingKeys'> {
-    if (connection === undefined) return {};
+  /** The sealing keys, where they are at hand. */
+  knownSealingKeys(): readonly SealingKey[] | undefined {
     const { secrets: held } = this.provided;
-    return {
-      prefetched: this.#prefetched(`${connection.name}.tokens`),
-      sealingKeys: held instanceof LocalSecrets ? held.knownSealingKeys() : undefined,
-    };
+    return held instanceof LocalSecrets ? held.knownSealingKeys() : undefined;
   }
 
-  #prefetched(key: string): Prefetched | undefined {
+  /** What will be asked for next, where it is at hand. */
+  prefetched(key: string): Prefetched | undefined {
     const { store } = this.provided;
     // Of a store that takes its time, what is loaded unasked might be old when it is asked for.
     if (!(store instanceof MemoryStore)) return undefined;
     try {
-      const loaded = stores.checkLoaded(store.load(key));
-      if (loaded === 'unchanged') return undefined;
-      if (loaded !== undefined) this.versions.set(key, loaded.version);
-      return { key, loaded: loaded === undefined ? { tag: 'absent' } : { tag: 'entry', val: loaded } };
+      const known = this.versions.get(key);
+      const loaded = this.#loaded(key, known, store.load(key, known));
+      if (loaded.tag !== 'unchanged') return { key, loaded };
+      return known === undefined ? undefined : { key, loaded: { tag: 'version', val: known } };
     } catch {
       // It is told when it is asked for.
       return undefined;
     }
   }
 
-  /** Answers a request of the worker; `undefined` where it wants no answer. */
-  async answer({ id, operation, args }: Request): Promise<Reply | undefined> {
+  /** Takes note of what a store gave. */
+  #loaded(key: string, known: bigint | undefined, given: unknown): Loaded {
+    const loaded = stores.checkLoaded(given);
+    if (loaded === 'unchanged') {
+      if (known !== undefined) this.versions.set(key, known);
+      return { tag: 'unchanged' };
+    }
+    if (loaded === undefined) {
+      this.versions.delete(key);
+      return { tag: 'absent' };
+    }
+    this.versions.set(key, loaded.version);
+    return { tag: 'entry', val: loaded };
+  }
+
+  /**
+   * Answers a request of the worker; `undefined` where it wants no answer. What is at
+   * hand is answered at once: the worker stands still meanwhile.
+   */
+  answer(request: Request): Reply | undefined | Promise<Reply | undefined> {
+    const { id, operation, args } = request;
     try {
-      const value = await this.#do(id, operation, args);
+      const value = this.#do(id, operation, args);
+      if (isThenable(value)) return this.#answerLater(request, value);
       return id === 0 ? undefined : { id, value };
     } catch (error) {
-      if (error instanceof HttpError) {
-        // A request that was called off has nobody who waits for its answer.
-        if (operation === 'http' && !this.#requests.has(id)) return undefined;
-      } else {
-        this.cause = error;
-      }
-      return id === 0 ? undefined : { id, error: payloadOf(operation, error) };
+      return this.#answerFailed(request, error);
+    }
+  }
+
+  async #answerLater(request: Request, value: Promise<unknown>): Promise<Reply | undefined> {
+    const { id } = request;
+    try {
+      return await value.then((settled) => (id === 0 ? undefined : { id, value: settled }));
+    } catch (error) {
+      return this.#answerFailed(request, error);
     } finally {
       this.#requests.delete(id);
     }
   }
 
-  async #do(id: number, operation: string, args: unknown[]): Promise<unknown> {
-    const { store, secrets: held } = this.provided;
+  #answerFailed({ id, operation }: Request, error: unknown): Reply | undefined {
+    if (error instanceof HttpError) {
+      this.refusal ??= error.refusal;
+      // A request that was called off has nobody who waits for its answer.
+      if (operation === 'http' && !this.#requests.has(id)) return undefined;
+    } else {
+      this.cause = error;
+    }
+    return id === 0 ? undefined : { id, error: payloadOf(operation, error) };
+  }
+
+  /** Does what is asked for: at once, or the promise of it. */
+  #do(id: number, operation: string, args: unknown[]): unknown {
+    const { store } = this.provided;
     switch (operation) {
       case 'load': {
         const [key, known] = args as [string, bigint | undefined];
-        const loaded = stores.checkLoaded(await this.#settled('store.load', () => store.load(key, known)));
-        if (loaded === undefined) return { tag: 'absent' };
-        if (loaded === 'unchanged') return { tag: 'unchanged' };
-        this.versions.set(key, loaded.version);
-        return { tag: 'entry', val: loaded };
+        return then(this.#settled<unknown>('store.load', () => store.load(key, known)), (given) => this.#loaded(key, known, given));
       }
       case 'compare-and-swap': {
         const [key, expected, value, fence] = args as [string, bigint | undefined, Uint8Array, bigint | undefined];
         const ask = () => store.compareAndSwap(key, expected, value, fence);
-        const swapped = stores.checkSwapped(await this.#settled('store.compareAndSwap', ask));
-        switch (swapped.status) {
-          case 'stored':
-            this.versions.set(key, swapped.version);
-            return { tag: 'stored', val: swapped.version };
-          case 'stale':
-            if (swapped.current !== undefined) this.versions.set(key, swapped.current.version);
-            return { tag: 'stale', val: swapped.current };
-          case 'fenced':
-            return { tag: 'fenced' };
-        }
+        return then(this.#settled<unknown>('store.compareAndSwap', ask), (given) => {
+          const swapped = stores.checkSwapped(given);
+          switch (swapped.status) {
+            case 'stored':
+              this.versions.set(key, swapped.version);
+              return { tag: 'stored', val: swapped.version };
+            case 'stale':
+              if (swapped.current !== undefined) this.versions.set(key, swapped.current.version);
+              return { tag: 'stale', val: swapped.current };
+            case 'fenced':
+              return { tag: 'fenced' };
+          }
+        });
       }
       case 'delete': {
         const [key, expected] = args as [string, bigint];
-        return (await this.#settled('store.delete', () => store.delete(key, expected))) === true;
+        return then(this.#settled<unknown>('store.delete', () => store.delete(key, expected)), (deleted) => deleted === true);
       }
       case 'acquire-lease': {
         const [key, ttl, wait] = args as [string, number, number];
-        const asked = (async () => stores.checkLease(await store.acquireLease(key, ttl, wait)))();
-        // One that comes when nobody waits for it any more goes straight back.
-        let isAwaited = true;
-        asked.then(
-          (lease) => lease !== undefined && (!isAwaited || this.#isOver) && release(lease),
-          () => undefined,
-        );
-        const lease = await this.#settled('store.acquireLease', () => asked, wait).finally(() => (isAwaited = false));
-        if (lease === undefined) return undefined;
-        const handle = (this.#handles += 1);
-        this.#leases.set(handle, lease);
-        return { handle, fence: lease.fence, prefetched: this.#prefetched(key) };
+        return then(this.#leased(store.acquireLease(key, ttl, wait), wait), (lease) => {
+          if (lease === undefined) return undefined;
+          const handle = (this.#handles += 1);
+          this.#leases.set(handle, lease);
+          return { handle, fence: lease.fence, prefetched: this.prefetched(key) };
+        });
       }
       case 'lease-drop': {
         const lease = this.#leases.get(args[0] as number);
@@ -163,6 +190,29 @@ export class CallContext {
         if (lease !== undefined) release(lease);
         return undefined;
       }
+      case 'emit':
+        this.provided.emit(eventOf(args[0]));
+        return undefined;
+      case 'http': {
+        const controller = new AbortController();
+        this.#requests.set(id, controller);
+        return this.http.send(args[0] as HttpRequest, controller.signal);
+      }
+      case 'http-cancel': {
+        const request = this.#requests.get(args[0] as number);
+        this.#requests.delete(args[0] as number);
+        request?.abort();
+        return undefined;
+      }
+      default:
+        return this.#doLater(operation, args);
+    }
+  }
+
+  /** The same for what is not asked for with every token. */
+  async #doLater(operation: string, args: unknown[]): Promise<unknown> {
+    const { secrets: held } = this.provided;
+    switch (operation) {
       case 'resolve': {
         const [reference] = args as [string];
         return secrets.checkText('resolve', await this.#settled('secrets.resolve', () => held.resolve(reference)));
@@ -184,9 +234,6 @@ export class CallContext {
         const ask = () => held.verify(jwk, algorithm, data, signature);
         return secrets.checkBoolean('verify', await this.#settled('secrets.verify', ask));
       }
-      case 'emit':
-        this.provided.emit(eventOf(args[0]));
-        return undefined;
       case 'listen': {
         const [connection, redirectUri] = args as [string, string | undefined];
         const asked = (async () => checkListener(await this.userAgent.listen(connection, redirectUri)))();
@@ -239,42 +286,33 @@ export class CallContext {
         await this.#user('userAgent.showDeviceCode', () => this.userAgent.showDeviceCode(connection, deviceOf(device)));
         return undefined;
       }
-      case 'http': {
-        const controller = new AbortController();
-        this.#requests.set(id, controller);
-        return this.http.send(args[0] as HttpRequest, controller.signal);
-      }
-      case 'http-cancel': {
-        const request = this.#requests.get(args[0] as number);
-        this.#requests.delete(args[0] as number);
-        request?.abort();
-        return undefined;
-      }
       default:
         throw new Error(`the component asks for ${operation}, which this host does not know`);
     }
   }
 
-  /** Waits for a part of the application's, and not for ever. */
-  async #settled<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): Promise<T> {
+  /** A lease, once a store has given one. One that comes when nobody waits for it any more goes straight back. */
+  #leased(given: unknown, waitMs: number): Lease | undefined | Promise<Lease | undefined> {
+    if (!isThenable(given)) return stores.checkLease(given);
+    let isAwaited = true;
+    const asked = Promise.resolve<unknown>(given).then(stores.checkLease);
+    asked.then(
+      (lease) => lease !== undefined && (!isAwaited || this.#isOver) && release(lease),
+      () => undefined,
+    );
+    return inTime('store.acquireLease', asked, this.provided.hostTimeoutMs + waitMs).finally(() => (isAwaited = false));
+  }
+
+  /** What a part of the application's gives, which is not waited for for ever. */
+  #settled<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): T | Promise<T> {
     const given = ask();
-    if (!isThenable(given)) return given;
-    const limit = this.provided.hostTimeoutMs + furtherMs;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Unsettled(`${what} has not settled within ${limit} ms`)), limit);
-    });
-    try {
-      return await Promise.race([given, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    return isThenable(given) ? inTime(what, given, this.provided.hostTimeoutMs + furtherMs) : given;
   }
 
   /** The same for what waits for the user, which can be called off. */
   async #user<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): Promise<T> {
     if (this.#isCancelled) throw new UserAgentError('denied', 'the authorization was called off');
-    const settled = this.#settled(what, ask, furtherMs);
+    const settled = (async () => this.#settled(what, ask, furtherMs))();
     const first = await Promise.race([settled, this.#cancelled]);
     if (first === 'cancelled' && this.#isCancelled) {
       settled.catch(() => undefined);
@@ -284,8 +322,14 @@ export class CallContext {
   }
 }
 
-function isThenable(value: unknown): value is Promise<never> {
+/** Whether a value is that of a promise, of whatever make. */
+export function isThenable(value: unknown): value is Promise<never> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
+/** Goes on with a value: at once where it is there. */
+function then<T, U>(value: T | Promise<T>, next: (value: T) => U): U | Promise<U> {
+  return isThenable(value) ? Promise.resolve<T>(value).then(next) : next(value as T);
 }
 
 async function quietly(work: () => unknown): Promise<void> {

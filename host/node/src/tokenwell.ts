@@ -6,7 +6,7 @@ import { text, urlText, valueOf, type CallFlags, type Core } from './core.js';
 import { ClosedError, InvalidArgumentError } from './errors.js';
 import type * as contract from './component/interfaces/tokenwell-oauth2-types.js';
 import { FileStore } from './file-store.js';
-import { HttpClient, type Identity } from './http-client.js';
+import { HttpClient, type Manner } from './http-client.js';
 import { LocalSecrets, type Resolver } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
 import type { Password } from './password.js';
@@ -89,7 +89,7 @@ export class Tokenwell implements AsyncDisposable {
     this.#core = {
       provided: this.#provided,
       call: (call, context, flags) => this.#run(call, context, flags),
-      http: (identity) => this.#http(identity),
+      http: (manner) => this.#http(manner),
     };
   }
 
@@ -214,12 +214,12 @@ export class Tokenwell implements AsyncDisposable {
     });
   }
 
-  /** What everybody without a certificate sends through, or those who show that one. */
-  #http(identity?: Identity): HttpClient {
-    const key = identity === undefined ? '' : `${identity.certificate}\n${identity.key}`;
+  /** What everybody sends through who connects in that manner. */
+  #http({ identity, trust }: Manner = {}): HttpClient {
+    const key = JSON.stringify([identity?.certificate, identity?.key, trust?.connection]);
     let client = this.#clients.get(key);
     if (client === undefined) {
-      client = new HttpClient({ ca: this.#ca, identity });
+      client = new HttpClient({ ca: this.#ca, identity, trust });
       this.#clients.set(key, client);
     }
     return client;

@@ -6,6 +6,8 @@ export type Attempt<L> = { taken: L } | { heldForMs: number };
 
 class Turnstile {
   #queue: Promise<void> = Promise.resolve();
+  /** How many have come and not left. */
+  #length = 0;
   #wake: (() => void) | undefined;
   #released = false;
 
@@ -15,6 +17,13 @@ class Turnstile {
     this.#wake?.();
   }
 
+  /** Attempts at once, where nobody waits; gives nothing where it is held or somebody does. */
+  passNow<L>(attempt: () => Attempt<L>): L | undefined {
+    if (this.#length > 0) return undefined;
+    const outcome = attempt();
+    return 'taken' in outcome ? outcome.taken : undefined;
+  }
+
   /** Attempts until the lease is taken or the time is over. */
   async pass<L>(waitMs: number, attempt: () => Attempt<L> | Promise<Attempt<L>>): Promise<L | undefined> {
     const until = performance.now() + waitMs;
@@ -22,6 +31,7 @@ class Turnstile {
     let leave!: () => void;
     const left = new Promise<void>((resolve) => (leave = resolve));
     this.#queue = before.then(() => left);
+    this.#length += 1;
     try {
       if (!(await settledBefore(before, until))) return undefined;
       for (;;) {
@@ -33,6 +43,7 @@ class Turnstile {
         await this.#pause(Math.min(outcome.heldForMs, remaining));
       }
     } finally {
+      this.#length -= 1;
       leave();
     }
   }

@@ -1,8 +1,9 @@
 // The worker: runs the component, one call at a time, in one instance, which is
 // replaced when it has failed.
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Call, Outcome, WorkerData } from './bridge.js';
+import type { Job, Outcome, WorkerData } from './bridge.js';
 import { instantiate, type ImportObject, type Root } from './component/component.js';
+import type { Connection } from './component/interfaces/tokenwell-oauth2-connections.js';
 import { Bridge, imports } from './imports.js';
 
 // What jco makes looks there with every step of every call, and a plain object is
@@ -25,33 +26,41 @@ let instance: Root | undefined = start();
 
 type Functions = Record<string, (...args: unknown[]) => unknown>;
 
-function run({ target, method, args, connection }: Call): unknown {
+/** The connections that are open in the instance, by their numbers. */
+const open = new Map<number, Connection>();
+
+function close(number: number): void {
+  (open.get(number) as { [Symbol.dispose](): void } | undefined)?.[Symbol.dispose]();
+  open.delete(number);
+}
+
+function run({ target, method, args, connection, closed }: Job): unknown {
   instance ??= start();
+  closed.forEach(close);
   const connections = instance['tokenwell:oauth2/connections@0.2.0'];
   if (target === 'connections') return (connections as unknown as Functions)[method]?.(...args);
   if (connection === undefined) throw new Error(`${method} is a method of a connection`);
-  const open = connections.Connection.open(connection.name, connection.config as never);
-  try {
-    if (target === 'connection') return (open as unknown as Functions)[method]?.(...args);
-    const interactive = instance['tokenwell:oauth2/interactive@0.2.0'];
-    return (interactive as unknown as Functions)[method]?.(open, ...args);
-  } finally {
-    (open as unknown as { [Symbol.dispose](): void })[Symbol.dispose]();
-  }
+  const { number, opened } = connection;
+  if (opened !== undefined) open.set(number, connections.Connection.open(opened.name, opened.config as never));
+  const on = open.get(number) as Connection;
+  if (target === 'connection') return (on as unknown as Functions)[method]?.(...args);
+  const interactive = instance['tokenwell:oauth2/interactive@0.2.0'];
+  return (interactive as unknown as Functions)[method]?.(on, ...args);
 }
 
-parentPort?.on('message', (call: Call) => {
+parentPort?.on('message', (job: Job) => {
   bridge.begin();
-  host.begin(call);
+  host.begin(job);
   let outcome: Outcome;
   try {
-    outcome = { tag: 'value', value: run(call) };
+    outcome = { tag: 'value', value: run(job) };
   } catch (error) {
     if (error instanceof Error && Object.hasOwn(error, 'payload')) {
       outcome = { tag: 'error', error: (error as Error & { payload: unknown }).payload };
     } else {
       // After a trap the instance is in no state that anybody knows.
       instance = undefined;
+      open.clear();
       const fault = error instanceof Error ? error : new Error(String(error));
       outcome = { tag: 'fault', message: fault.message, stack: fault.stack };
     }
