@@ -168,7 +168,11 @@ impl From<Error> for crate::contract::Error {
 
 impl From<wasmtime::Error> for Error {
     fn from(error: wasmtime::Error) -> Self {
-        Error::Internal(error.into())
+        // Around a trap there are only addresses in the component.
+        match error.downcast::<wasmtime::Trap>() {
+            Ok(trap) => Error::Internal(trap.into()),
+            Err(error) => Error::Internal(error.into()),
+        }
     }
 }
 

@@ -50,10 +50,16 @@ async fn ends_and_is_replaced(name: &str) -> String {
     is_well(&host).await;
     let ended = connection(&host, name).status().await;
     is_well(&host).await;
-    match ended {
-        Err(Error::Internal(why)) => format!("{why:?}"),
-        other => panic!("{other:?}"),
+    let Err(error @ Error::Internal(_)) = ended else {
+        panic!("{ended:?}");
+    };
+    let mut causes: Option<&dyn std::error::Error> = Some(&error);
+    let mut told = String::new();
+    while let Some(cause) = causes {
+        told += &format!("{cause}\n");
+        causes = cause.source();
     }
+    told
 }
 
 #[tokio::test]
@@ -65,6 +71,7 @@ async fn a_component_that_loops_is_ended_and_replaced() {
 #[tokio::test]
 async fn a_component_that_allocates_without_end_is_ended_and_replaced() {
     let why = ends_and_is_replaced("allocates").await;
+    // It is given no more memory, and gives up.
     assert!(why.contains("unreachable"), "{why}");
 }
 
