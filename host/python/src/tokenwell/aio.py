@@ -207,6 +207,10 @@ class AsyncConnection:
         """As :meth:`tokenwell.Connection.clear`."""
         await self._run(self._connection.clear)
 
+    async def clear_trust(self) -> None:
+        """As :meth:`tokenwell.Connection.clear_trust`."""
+        await self._run(self._connection.clear_trust)
+
     async def revoke(self) -> None:
         """As :meth:`tokenwell.Connection.revoke`."""
         await self._run(self._connection.revoke)
