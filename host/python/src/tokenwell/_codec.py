@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wasmtime import WasmtimeError, _bindings
@@ -57,7 +57,7 @@ def quick(name: str, *argtypes: Any) -> Any:
 
 val_delete = quick("wasmtime_component_val_delete", _at)
 put = ctypes.PYFUNCTYPE(None, _at, ctypes.c_char_p, ctypes.c_size_t)(
-    ctypes.cast(ctypes.memmove, _at).value
+    ctypes.cast(ctypes.memmove, _at).value or 0
 )
 """Copies so many bytes to an address."""
 _val_new = quick("wasmtime_component_val_new", _at)
@@ -137,7 +137,7 @@ def _read_text(raw: bytes, at: int) -> str:
     return bytes_at(data, size).decode("utf-8") if size else ""
 
 
-def _filled(new: Any, length: int, parts: list[bytes]) -> bytes:
+def _filled(new: Any, length: int, parts: Sequence[bytes | bytearray]) -> bytes:
     """A vector of the runtime's: how long it is and where."""
     vector = _Vector()
     new(vector, length)

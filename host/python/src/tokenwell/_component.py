@@ -249,7 +249,7 @@ class Runtime:
             ctypes.create_string_buffer(encoded),
             len(encoded),
             kind.ptr(),
-            ctypes.cast(_dropped, ffi.wasmtime_component_resource_destructor_t),
+            ctypes.cast(_dropped_callback, ffi.wasmtime_component_resource_destructor_t),
             None,
             _nothing_to_finalize,
         )
@@ -354,7 +354,6 @@ def _failed(guest: Guest, error: BaseException) -> int:
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
-@ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
 def _dropped(_data: Any, _context: Any, number: int) -> int:
     guest: Guest | None = getattr(_running, "guest", None)
     if guest is not None:
@@ -363,6 +362,11 @@ def _dropped(_data: Any, _context: Any, number: int) -> int:
         except BaseException as error:
             return _failed(guest, error)
     return 0
+
+
+_dropped_callback = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
+)(_dropped)
 
 
 def _callback(

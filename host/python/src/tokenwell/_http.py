@@ -373,7 +373,7 @@ class HttpClients:
         shown = None
         if identity is not None:
             shown = hashlib.sha256("\0".join(identity).encode()).hexdigest()
-        key = shown, trust and trust.connection
+        key = shown, None if trust is None else trust.connection
         with self._lock:
             client = self._clients.get(key)
             if client is None:
