@@ -351,6 +351,11 @@ class ScriptedServer:
         """Shows that certificate in the handshakes to come."""
         self._tls.load_cert_chain(certificate.path)
 
+    def demand(self, certificate: Certificate) -> None:
+        """Wants that certificate of clients, in the handshakes to come (RFC 8705)."""
+        self._tls.verify_mode = ssl.CERT_REQUIRED
+        self._tls.load_verify_locations(certificate.path)
+
     def url(self, path: str) -> str:
         return self.origin + path
 

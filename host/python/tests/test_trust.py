@@ -200,3 +200,22 @@ def test_trust_is_cleared_from_a_coroutine(secured: ScriptedServer) -> None:
 
     asyncio.run(main())
     assert store.load("own.trust") is None
+
+
+def test_a_client_shows_its_certificate_and_no_other_connection_does(
+    secured: ScriptedServer, tmp_path: Path
+) -> None:
+    ours = Certificate(tmp_path)
+    secured.demand(ours)
+    host = tokenwell.Host()
+    reference = {"ref": f"file:{ours.path}"}
+    config = trusting(secured) | {
+        "client_certificate": reference,
+        "client_certificate_key": reference,
+    }
+    with tokenwell.open("own", config, host=host) as connection:
+        assert connection.token().access_token == tokens(1)["access_token"]
+    with tokenwell.open("another", trusting(secured), host=host) as connection:
+        with pytest.raises(tokenwell.UnavailableError):
+            connection.token()
+    assert len(secured.requests()) == 1

@@ -353,6 +353,7 @@ class _Services:
     ) -> None:
         self._host = host
         self._key = f"{name}.tokens"
+        self._trusts_store = _is_trusted(host._store)
         self._egress = egress
         self._client = client
         self.is_cancelled = is_cancelled
@@ -370,11 +371,14 @@ class _Services:
             self.version = version
 
     def store_call(self, name: str, *arguments: Any, **guard: Any) -> Any:
-        store = self._host._store
-        return self._host._guarded(store, lambda: getattr(store, name)(*arguments), **guard)
+        call = getattr(self._host._store, name)
+        # With each request, so without the closure.
+        if self._trusts_store:
+            return call(*arguments)
+        return self._host._guarded(self._host._store, lambda: call(*arguments), **guard)
 
     def guarded_lease(self, lease: Lease) -> Lease:
-        if _is_trusted(self._host._store):
+        if self._trusts_store:
             return lease
         return _GuardedLease(self._host, lease)
 
