@@ -286,11 +286,11 @@ def _variant(cases: dict[str, tuple[Lift, Lower] | None]) -> tuple[Lift, Lower]:
 
 
 class Codec:
-    """Makes readers and writers of types for one side: ``context`` tells the
-    runtime's context of the running call, for what concerns resources."""
+    """Makes readers and writers of types for one side: ``running.guest.address`` is where
+    the runtime's context of the running call is, for what concerns resources."""
 
-    def __init__(self, context: Callable[[], Any], *, guest_resources: bool) -> None:
-        self._context = context
+    def __init__(self, running: Any, *, guest_resources: bool) -> None:
+        self._running = running
         self._guest_resources = guest_resources
 
     def of(self, ty: Any) -> tuple[Lift, Lower]:
@@ -345,11 +345,11 @@ class Codec:
         return lift, lower
 
     def _host_resource(self) -> tuple[Lift, Lower]:
-        context = self._context
+        running = self._running
 
         def lift(raw: bytes, at: int) -> Any:
             host = _Word()
-            error = _any_to_host(context(), _word(raw, at + _OF)[0], host)
+            error = _any_to_host(running.guest.address, _word(raw, at + _OF)[0], host)
             if error:
                 raise _error(error)
             address = host[0]
@@ -364,7 +364,7 @@ class Codec:
             if host is None:
                 host = _host_resources[value] = _host_new(True, value, HOST_RESOURCE)
             handle = _Word()
-            error = _host_to_any(context(), host, handle)
+            error = _host_to_any(running.guest.address, host, handle)
             if error:
                 raise _error(error)
             return _with_word(_RESOURCE, handle[0])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from wasmtime import Config, Engine, Store, WasmtimeError
@@ -44,11 +45,6 @@ _set_epoch_deadline = quick("wasmtime_context_set_epoch_deadline")
 _running = threading.local()
 
 
-def _context() -> int:
-    address: int = _running.guest.address
-    return address
-
-
 class Guest:
     """One instance of the component, for one call at a time.
 
@@ -59,8 +55,9 @@ class Guest:
     def __init__(self, runtime: Runtime, services: Any) -> None:
         self.runtime = runtime
         self.services = services
-        self.born = time.monotonic()
-        self._rested = 0.0
+        self.born = monotonic()
+        # When the time that it may compute has to be counted anew.
+        self.tired = 0.0
         self.failure: BaseException | None = None
         self.broken = False
         self._resources: dict[int, Any] = {}
@@ -172,10 +169,8 @@ class Guest:
 
     def rest(self) -> None:
         """Begins anew to count how long the component computes."""
-        now = time.monotonic()
-        if now - self._rested > TICK_SECONDS / 2:
-            self._rested = now
-            _set_epoch_deadline(self.context, COMPUTE_TICKS)
+        self.tired = monotonic() + TICK_SECONDS / 2
+        _set_epoch_deadline(self.context, COMPUTE_TICKS)
 
     def _function(self, interface: str, name: str) -> Any:
         known = self._functions.get((interface, name))
@@ -228,7 +223,7 @@ class Runtime:
         self._find_exports()
 
     def _link(self, imports: Imports) -> None:
-        codec = Codec(_context, guest_resources=False)
+        codec = Codec(_running, guest_resources=False)
         described = self.component.type.imports(self.engine)
         with self.linker.root() as root:
             for interface, item in described.items():
@@ -288,7 +283,7 @@ class Runtime:
             raise WasmtimeError._from_ptr(error)
 
     def _find_exports(self) -> None:
-        codec = Codec(_context, guest_resources=True)
+        codec = Codec(_running, guest_resources=True)
         for interface, item in self.component.type.exports(self.engine).items():
             at = self.component.get_export_index(interface)
             for name, exported in item.ty.exports(self.engine).items():  # type: ignore[union-attr]
@@ -390,7 +385,8 @@ def _callback(
             value = function(*values)
             if lower is not None:
                 put(results, lower(value), SIZE)
-            guest.rest()
+            if monotonic() > guest.tired:
+                guest.rest()
         except BaseException as error:
             return _failed(guest, error)
         return 0
