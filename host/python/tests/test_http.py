@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -54,7 +55,7 @@ class Wire:
             threading.Thread(target=self._serve, args=(came,), daemon=True).start()
 
     def _serve(self, came: socket.socket) -> None:
-        with came:
+        with came, contextlib.suppress(ConnectionError):
             received = b""
             while True:
                 received += (more := came.recv(65536))
@@ -145,6 +146,16 @@ def test_one_that_is_to_be_closed_after_the_response_is_not_kept(host: tokenwell
             connection.token()
             connection.refresh()
         assert wire.connections == 2
+
+
+def test_what_nobody_asked_for_answers_no_later_request(host: tokenwell.Host) -> None:
+    planted = json.dumps(tokens(6)).encode()
+    more = answer(planted, b"content-length: %d" % len(planted))
+    with ending(Wire(WHOLE + more, WHOLE)) as wire:
+        with tokenwell.open("one", wire.config(), host=host) as connection:
+            connection.token()
+            assert connection.refresh().access_token == tokens(1)["access_token"]
+        assert (len(wire.requests), wire.connections) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,9 @@ class _Line:
         """Whether another exchange can follow."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
+        if self._http.trailing_data[0]:
+            # It would be taken for the answer to the next request.
+            return False
         self._http.start_next_cycle()
         self.rested = time.monotonic()
         return True
