@@ -4,23 +4,31 @@ line, and a server whose answers a test writes."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 HOST = Path(__file__).resolve().parent.parent
 WORKSPACE = HOST.parent.parent
@@ -256,10 +264,43 @@ def tokens(number: int = 1, expires_in: int | None = 3600, **more: Any) -> dict[
     return found if expires_in is None else found | {"expires_in": expires_in}
 
 
-class ScriptedServer:
-    """A server on 127.0.0.1 that answers as it is told and remembers what it was asked."""
+class Certificate:
+    """A certificate of a server on 127.0.0.1, which it has signed itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a server of the tests")])
+        now = datetime.now(timezone.utc)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]),
+                critical=False,
+            )
+            .sign(key, hashes.SHA256())
+        )
+        self.der = made.public_bytes(serialization.Encoding.DER)
+        self.sha256 = hashlib.sha256(self.der).hexdigest()
+        self.path = directory / f"{self.sha256[:8]}.pem"
+        secret = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        self.path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
+
+
+class ScriptedServer:
+    """A server on 127.0.0.1 that answers as it is told and remembers what it was asked; with
+    a certificate, by TLS."""
+
+    def __init__(self, certificate: Certificate | None = None) -> None:
         self.received: list[tuple[str, str, dict[str, str], dict[str, str]]] = []
         self._answers: dict[str, list[Answer]] = {}
         self._lock = threading.Lock()
@@ -296,10 +337,24 @@ class ScriptedServer:
                 pass
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        scheme = "http" if certificate is None else "https"
+        self.origin = f"{scheme}://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.show(certificate)
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(
             target=self._server.serve_forever, args=(0.01,), daemon=True
         ).start()
+
+    def show(self, certificate: Certificate) -> None:
+        """Shows that certificate in the handshakes to come."""
+        self._tls.load_cert_chain(certificate.path)
+
+    def demand(self, certificate: Certificate) -> None:
+        """Wants that certificate of clients, in the handshakes to come (RFC 8705)."""
+        self._tls.verify_mode = ssl.CERT_REQUIRED
+        self._tls.load_verify_locations(certificate.path)
 
     def url(self, path: str) -> str:
         return self.origin + path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from support import Answer, ScriptedServer, ending, tokens
@@ -119,8 +120,44 @@ def test_the_catalogue_names_where_a_provider_is() -> None:
     assert connection._egress.allows("https://login.microsoftonline.com/common/oauth2/v2.0/token")
     assert connection._egress.allows("https://graph.microsoft.com/oidc/userinfo")
     assert not connection._egress.allows("https://example.com/")
-    figma = tokenwell.open("figma", {"provider": "figma", "client_id": "x"})
-    assert figma._egress.allows("https://api.figma.com/v1/oauth/refresh")
+
+
+@pytest.mark.parametrize(
+    ("config", "reached", "kept_from"),
+    [
+        ({"provider": "figma"}, ["https://api.figma.com/v1/oauth/refresh"], []),
+        ({"provider": "facebook"}, ["https://graph.facebook.com/oauth/access_token"], []),
+        (
+            {"provider": "zoho"},
+            ["https://accounts.zoho.eu/oauth/v2/token", "https://accounts.zoho.in/oauth/v2/token"],
+            ["https://accounts.zoho.example/oauth/v2/token"],
+        ),
+        (
+            {"provider": "plentymarkets", "parameters": {"host": "shop.plenty.example"}},
+            ["https://shop.plenty.example/rest/login/refresh"],
+            ["https://plenty.example/rest/login/refresh"],
+        ),
+        # Without its parameter an endpoint is nowhere.
+        ({"provider": "plentymarkets"}, [], ["https:///rest/login", "https://rest/login"]),
+    ],
+)
+def test_what_a_provider_has_beside_its_endpoints_is_reached_too(
+    config: dict[str, Any], reached: list[str], kept_from: list[str]
+) -> None:
+    connection = tokenwell.open("provider", config | {"client_id": "x"})
+    for url in reached:
+        assert connection._egress.allows(url), url
+    for url in kept_from:
+        assert not connection._egress.allows(url), url
+
+
+def test_the_endpoints_of_a_provider_are_shown() -> None:
+    zoho = tokenwell.Host().show_provider("zoho")
+    assert zoho is not None
+    servers = [url for name, url in zoho.endpoints if name == "callback_servers"]
+    assert len(servers) > 1
+    assert "https://accounts.zoho.eu" in servers
+    assert "token_endpoint" in dict(zoho.endpoints)
 
 
 def test_a_server_that_never_answers_is_given_up_in_time(server: ScriptedServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,20 @@ def test_coroutines_share_one_request_and_the_loop_is_not_held_up(
 
     assert asyncio.run(main()) == {tokens(1)["access_token"]}
     assert len(server.requests()) == 1
+
+
+def test_each_method_of_a_connection_is_there_as_a_coroutine() -> None:
+    methods = {
+        name: method
+        for name, method in vars(tokenwell.Connection).items()
+        if inspect.isfunction(method) and not name.startswith("_") and name != "close"
+    }
+    assert len(methods) > 15
+    for name, method in methods.items():
+        twin = getattr(tokenwell.AsyncConnection, name)
+        assert inspect.iscoroutinefunction(twin), name
+        assert inspect.signature(twin) == inspect.signature(method), name
+        assert twin.__doc__, name
 
 
 def test_a_cancelled_coroutine_loses_no_answer(server: ScriptedServer) -> None:

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import metadata, resources
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from wasmtime import Config, Engine, Store, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime import component as wit
 
-from ._codec import HOST_RESOURCE, SIZE, Codec, GuestResource, Lift, Lower, quick, val_delete
+from ._codec import HOST_RESOURCE, SIZE, Codec, GuestResource, Lift, Lower, bytes_at, put, quick, val_delete
 from .errors import InternalError
 
 MEMORY_LIMIT = 64 << 20
@@ -44,11 +45,6 @@ _set_epoch_deadline = quick("wasmtime_context_set_epoch_deadline")
 _running = threading.local()
 
 
-def _context() -> int:
-    address: int = _running.guest.address
-    return address
-
-
 class Guest:
     """One instance of the component, for one call at a time.
 
@@ -59,12 +55,13 @@ class Guest:
     def __init__(self, runtime: Runtime, services: Any) -> None:
         self.runtime = runtime
         self.services = services
-        self.born = time.monotonic()
-        self._rested = 0.0
+        self.born = monotonic()
+        # When the time that it may compute has to be counted anew.
+        self.tired = 0.0
         self.failure: BaseException | None = None
         self.broken = False
         self._resources: dict[int, Any] = {}
-        self._next = 0
+        self._unused: list[int] = []
         self._functions: dict[tuple[str, str], Any] = {}
         self._kept: list[GuestResource] = []
         self._store = Store(runtime.engine)
@@ -80,9 +77,9 @@ class Guest:
 
     def add(self, resource: Any) -> int:
         """Puts a resource of the host's into the guest's hands."""
-        self._next += 1
-        self._resources[self._next] = resource
-        return self._next
+        number = self._unused.pop() if self._unused else len(self._resources) + 1
+        self._resources[number] = resource
+        return number
 
     def get(self, number: int, kind: type[T]) -> T:
         """A resource that the guest names."""
@@ -95,11 +92,16 @@ class Guest:
         """A resource that the guest gives back."""
         resource = self.get(number, kind)
         del self._resources[number]
+        self._unused.append(number)
         return resource
 
     def drop(self, number: int) -> None:
         """The guest has dropped a resource."""
-        end = getattr(self._resources.pop(number, None), "end", None)
+        resource = self._resources.pop(number, None)
+        if resource is None:
+            return
+        self._unused.append(number)
+        end = getattr(resource, "end", None)
         if end is not None:
             end()
 
@@ -115,12 +117,13 @@ class Guest:
         parameters = (_val * len(arguments))()
         at = ctypes.addressof(parameters)
         result = _val()
+        result_at = ctypes.addressof(result)
         written = 0
         _running_before = getattr(_running, "guest", None)
         _running.guest = self
         try:
             for lower, argument in zip(lowers, arguments, strict=True):
-                lower(argument, at + written * SIZE)
+                put(at + written * SIZE, lower(argument), SIZE)
                 written += 1
 
             def enter() -> None:
@@ -139,14 +142,13 @@ class Guest:
             if lift is None:
                 return None
             try:
-                lifted = lift(ctypes.addressof(result))
+                return lift(bytes_at(result_at, SIZE), 0)
             finally:
-                val_delete(ctypes.byref(result))
-            return lifted
+                val_delete(result_at)
         finally:
             _running.guest = _running_before
             for i in range(written):
-                val_delete(ctypes.byref(parameters[i]))
+                val_delete(at + i * SIZE)
 
     def keep(self, resource: GuestResource) -> GuestResource:
         """Holds a resource of the guest's for as long as the guest."""
@@ -167,10 +169,8 @@ class Guest:
 
     def rest(self) -> None:
         """Begins anew to count how long the component computes."""
-        now = time.monotonic()
-        if now - self._rested > TICK_SECONDS / 2:
-            self._rested = now
-            _set_epoch_deadline(self.context, COMPUTE_TICKS)
+        self.tired = monotonic() + TICK_SECONDS / 2
+        _set_epoch_deadline(self.context, COMPUTE_TICKS)
 
     def _function(self, interface: str, name: str) -> Any:
         known = self._functions.get((interface, name))
@@ -223,9 +223,7 @@ class Runtime:
         self._find_exports()
 
     def _link(self, imports: Imports) -> None:
-        codec = Codec(_context, guest_resources=False)
-        dropped = ffi.wasmtime_component_resource_destructor_t(_dropped)
-        self._callbacks.append(dropped)
+        codec = Codec(_running, guest_resources=False)
         described = self.component.type.imports(self.engine)
         with self.linker.root() as root:
             for interface, item in described.items():
@@ -233,14 +231,25 @@ class Runtime:
                     for name, exported in item.ty.exports(self.engine).items():  # type: ignore[union-attr]
                         ty = exported.ty
                         if isinstance(ty, wit.ResourceType):
-                            instance.add_resource(
-                                name,
-                                wit.ResourceType.host(HOST_RESOURCE),
-                                lambda _, number: _running_guest_drop(number),
-                            )
+                            self._add_resource(instance, name)
                         elif isinstance(ty, wit.FuncType):
                             function = imports.get(interface, {}).get(name)
                             self._add(instance, name, function, ty, codec, interface)
+
+    def _add_resource(self, instance: Any, name: str) -> None:
+        encoded = name.encode()
+        kind = wit.ResourceType.host(HOST_RESOURCE)
+        error = ffi.wasmtime_component_linker_instance_add_resource(
+            instance.ptr(),
+            ctypes.create_string_buffer(encoded),
+            len(encoded),
+            kind.ptr(),
+            ctypes.cast(_dropped_callback, ffi.wasmtime_component_resource_destructor_t),
+            None,
+            _nothing_to_finalize,
+        )
+        if error:
+            raise WasmtimeError._from_ptr(error)
 
     def _add(
         self,
@@ -274,7 +283,7 @@ class Runtime:
             raise WasmtimeError._from_ptr(error)
 
     def _find_exports(self) -> None:
-        codec = Codec(_context, guest_resources=True)
+        codec = Codec(_running, guest_resources=True)
         for interface, item in self.component.type.exports(self.engine).items():
             at = self.component.get_export_index(interface)
             for name, exported in item.ty.exports(self.engine).items():  # type: ignore[union-attr]
@@ -331,15 +340,28 @@ _callback_type = ctypes.CFUNCTYPE(
 _nothing_to_finalize = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
 
 
-def _running_guest_drop(number: int) -> None:
-    guest: Guest | None = getattr(_running, "guest", None)
-    if guest is not None:
-        guest.drop(number)
+def _failed(guest: Guest, error: BaseException) -> int:
+    """Ends the call. No exception of Python's can pass through the runtime: it is raised
+    again outside."""
+    guest.failure = error
+    message = ctypes.create_string_buffer(b"an import failed")
+    pointer = ffi.wasmtime_error_new(message)
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
 def _dropped(_data: Any, _context: Any, number: int) -> int:
-    _running_guest_drop(number)
+    guest: Guest | None = getattr(_running, "guest", None)
+    if guest is not None:
+        try:
+            guest.drop(number)
+        except BaseException as error:
+            return _failed(guest, error)
     return 0
+
+
+_dropped_callback = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
+)(_dropped)
 
 
 def _callback(
@@ -348,24 +370,25 @@ def _callback(
     """What the runtime calls for an import. No exception of Python's can pass
     through the runtime: one ends the call, and is raised again outside."""
 
+    size = len(lifts) * SIZE
+    places = [(lift, i * SIZE) for i, lift in enumerate(lifts)]
+
     def called(
         _data: Any, _context: Any, _ty: Any, args: Any, _n: int, results: Any, _m: int
     ) -> int:
         guest: Guest = _running.guest
         try:
-            values = []
-            for lift in lifts:
-                values.append(lift(args))
-                args += SIZE
-            value = function(guest, *values)
+            raw = bytes_at(args, size) if size else b""
+            values: list[Any] = [guest]
+            for lift, at in places:
+                values.append(lift(raw, at))
+            value = function(*values)
             if lower is not None:
-                lower(value, results)
-            guest.rest()
+                put(results, lower(value), SIZE)
+            if monotonic() > guest.tired:
+                guest.rest()
         except BaseException as error:
-            guest.failure = error
-            message = ctypes.create_string_buffer(b"an import failed")
-            pointer = ffi.wasmtime_error_new(message)
-            return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+            return _failed(guest, error)
         return 0
 
     return called

@@ -5,9 +5,9 @@ only the connection's own origins. An origin is a scheme, a host and a port. A
 connection's own are those of
 
 - the ``issuer`` and the endpoints that its config names,
-- the ``issuer`` and the endpoints that the catalogue has for its provider, with
-  the config's parameters put in; those for refreshing and for exchanging a token,
-  which the contract tells in the provider's peculiarities alone,
+- the ``issuer`` and the endpoints that the catalogue has for its provider, those for
+  refreshing and exchanging a token and the servers that a redirect may name among them,
+  with the config's parameters put in,
 - the endpoints that the issuer's metadata names (RFC 8414 section 2), where it was
   fetched by this connection from a well-known place at the issuer's own origin and
   says that it is that issuer's.
@@ -22,6 +22,7 @@ to the first sentence alone, and bears no token of a connection.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import re
@@ -36,7 +37,7 @@ Origin = tuple[str, str, int]
 _PORTS = {"https": 443, "http": 80}
 DISCOVERY_PAUSE_SECONDS = 60.0
 
-_TOLD = re.compile(r"(?:Tokens are refreshed|The first token is exchanged .*?) at (https://[^\s,]+?)[.,]?(?:\s|$)")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 
 _WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
@@ -52,6 +53,7 @@ ENDPOINTS = (
 )
 
 
+@functools.lru_cache(maxsize=1024)
 def origin(url: str) -> Origin | None:
     """The origin of an http or https URL; ``None`` for anything else."""
     try:
@@ -116,15 +118,11 @@ class Egress:
     def learn(self, method: str, url: str, status: int, body: bytes) -> None:
         """Looks whether a response is the metadata of the connection's issuer, and
         adds the origins that it names."""
+        if self._origins is None or method != "GET" or status != 200:
+            return
         found = origin(url)
         path = urlsplit(url).path
-        if (
-            self._origins is None
-            or method != "GET"
-            or status != 200
-            or found not in self._issuers
-            or not any(place in path for place in _WELL_KNOWN)
-        ):
+        if found not in self._issuers or not any(place in path for place in _WELL_KNOWN):
             return
         try:
             metadata = json.loads(body)
@@ -150,17 +148,14 @@ def of_config(
     urls = [url for url in fields.values() if url]
     issuers = [fields["issuer"]] if fields["issuer"] else []
     if provider is not None:
-        values = {one["name"]: one["default"] or "" for one in provider["parameters"]}
+        values = {one["name"]: one["default"] for one in provider["parameters"]}
         values |= {one["name"]: one["value"] for one in config["parameters"]}
-        for one in provider["defaults"]:
-            if one["name"] == "issuer" or one["name"] in ENDPOINTS:
-                url = _filled_in(one["value"], values)
+        for one in provider["endpoints"]:
+            url = _filled_in(one["value"], values)
+            if url is not None:
                 urls.append(url)
                 if one["name"] == "issuer":
                     issuers.append(url)
-        for sentence in provider["peculiarities"]:
-            if match := _TOLD.match(sentence):
-                urls.append(_filled_in(match[1], values))
     return Egress([*urls, *further], issuers)
 
 
@@ -171,5 +166,9 @@ def _metadata_urls(issuer: str) -> list[str]:
     return [f"{base}{path}{_WELL_KNOWN[0]}", f"{base}{_WELL_KNOWN[1]}{path}"]
 
 
-def _filled_in(template: str, values: Mapping[str, str]) -> str:
-    return re.sub(r"\{([^{}]*)\}", lambda match: values.get(match[1], ""), template)
+def _filled_in(template: str, values: Mapping[str, str | None]) -> str | None:
+    """A URL with the parameters put in; ``None`` where one has no value: then the component
+    leaves the endpoint out as well."""
+    if any(values.get(name) is None for name in _BRACES.findall(template)):
+        return None
+    return _BRACES.sub(lambda match: str(values[match[1]]), template)

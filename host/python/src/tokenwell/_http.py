@@ -1,37 +1,43 @@
-"""The HTTP client of a host: connections pooled, the system's roots, redirects not
-followed."""
+"""The HTTP client of a host: HTTP/1.1 over kept connections, the system's roots, redirects
+not followed, nothing sent twice."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import heapq
-import itertools
 import os
+import select
 import socket
 import ssl
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-import urllib3
-from urllib3 import exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util import SKIP_HEADER
+import h11
 
+from ._egress import Origin, origin
+from ._trust import Replaced, Trust
 from .errors import NotConfiguredError, Problem
+
+T = TypeVar("T")
 
 RESPONSE_LIMIT = (1 << 20) + 1
 """So many bytes of a response's body are read: one more than the component takes, so
 that it sees that there are too many."""
 
-POOL_SIZE = 8
+HEAD_LIMIT = 64 << 10
+"""The longest head of a response, in bytes."""
+IDLE_LIMIT = 64
+"""So many connections are kept for later requests; of more, the oldest are closed."""
+IDLE_SECONDS = 60.0
+"""How long one is kept."""
+
+CHUNK = 1 << 16
 
 _UNROUTABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 
@@ -47,11 +53,13 @@ class Response:
 
 
 class HttpError(Exception):
-    """Why there is no response."""
+    """Why there is no response. ``refusal`` is in the host's own words, where it was the
+    host that did not go on."""
 
-    def __init__(self, code: ErrorCode) -> None:
+    def __init__(self, code: ErrorCode, refusal: str | None = None) -> None:
         super().__init__(code[0])
         self.code = code
+        self.refusal = refusal
 
 
 def _tls_context() -> ssl.SSLContext:
@@ -63,121 +71,102 @@ def _tls_context() -> ssl.SSLContext:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-class _Watchdog:
-    """Breaks off what takes too long altogether, however often something comes: a time
-    limit of the operating system's holds for each read alone."""
+class _Deadline:
+    """When an exchange has to be over, however often something comes: a time limit of a
+    socket's holds for each read alone."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Condition()
-        self._watched: list[tuple[float, int, _Watched]] = []
-        self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
 
-    def watch(self, watched: _Watched, seconds: float) -> None:
-        at = time.monotonic() + seconds
-        with self._lock:
-            heapq.heappush(self._watched, (at, next(self._numbers), watched))
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="tokenwell-watchdog", daemon=True
-                )
-                self._thread.start()
-            elif self._watched[0][2] is watched:
-                self._lock.notify()
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._at
 
-    def _run(self) -> None:
+    def within(self, seconds: float) -> float:
+        """So many seconds, or what is left where that is less."""
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(seconds, left)
+
+
+class _Line:
+    """A connection to a server, for one exchange at a time."""
+
+    def __init__(self, at: Origin, sock: socket.socket) -> None:
+        self.at = at
+        self.rested = 0.0
+        self._sock = sock
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
+        # Something can be read from an idle connection when the server has closed it.
+        self._reading = select.poll()
+        self._reading.register(sock, select.POLLIN)
+
+    def is_alive(self) -> bool:
+        return time.monotonic() - self.rested < IDLE_SECONDS and not self._reading.poll(0)
+
+    def exchange(
+        self, request: h11.Request, body: bytes, read_timeout: float, deadline: _Deadline
+    ) -> Response:
+        """Sends a request and reads the response."""
+        sock, http = self._sock, self._http
+        # In one piece: of two the server would be woken twice.
+        pieces = [http.send(request), http.send(h11.Data(body)), http.send(h11.EndOfMessage())]
+        sock.settimeout(deadline.within(read_timeout))
+        sock.sendall(b"".join(filter(None, pieces)))
+        head: h11.Response | None = None
+        content = bytearray()
         while True:
-            with self._lock:
-                if not self._watched:
-                    self._thread = None
-                    return
-                at, _, watched = self._watched[0]
-                left = at - time.monotonic()
-                if left > 0 and not watched.is_over:
-                    self._lock.wait(left)
-                    continue
-                heapq.heappop(self._watched)
-            watched.break_off()
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                sock.settimeout(deadline.within(read_timeout))
+                received = sock.recv(CHUNK)
+                if not received and head is None:
+                    raise ConnectionResetError("the server closed the connection")
+                http.receive_data(received)
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                content += event.data
+                if len(content) >= RESPONSE_LIMIT:
+                    break
+            elif not isinstance(event, h11.InformationalResponse):
+                break
+        if head is None:
+            raise h11.RemoteProtocolError("there is no response")
+        headers = [(name.decode("ascii"), value) for name, value in head.headers]
+        return Response(head.status_code, headers, bytes(content[:RESPONSE_LIMIT]))
 
+    def rest(self) -> bool:
+        """Whether another exchange can follow."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        if self._http.trailing_data[0]:
+            # It would be taken for the answer to the next request.
+            return False
+        self._http.start_next_cycle()
+        self.rested = time.monotonic()
+        return True
 
-class _Watched:
-    """A request under way, and the connection that it has been given."""
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self.is_broken_off = False
-        self.connection: Any = None
-
-    def break_off(self) -> None:
-        if self.is_over:
-            return
-        self.is_broken_off = True
-        sock = getattr(self.connection, "sock", None)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-_under_way = threading.local()
-
-
-class _InOnePiece(HTTPConnection):
-    """Sends a request, head and body, at once: in two pieces the server is woken twice."""
-
-    _collected: list[bytes] | None = None
-
-    def request(self, *arguments: Any, **named: Any) -> None:
-        _under_way.watched.connection = self
-        collected = self._collected = []
-        try:
-            super().request(*arguments, **named)
-        finally:
-            self._collected = None
-        super().send(b"".join(collected))
-
-    def send(self, data: Any) -> None:
-        if self._collected is not None and isinstance(data, bytes):
-            self._collected.append(data)
-        else:
-            super().send(data)
-
-
-class _TlsConnection(_InOnePiece, HTTPSConnection):
-    def connect(self) -> None:
-        _under_way.watched.connection = self
-        super().connect()
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _InOnePiece
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    def close(self) -> None:
+        self._sock.close()
 
 
 class HttpClient:
-    """Sends requests over pooled connections, from any number of threads."""
+    """Sends requests over kept connections, from any number of threads. With an identity it
+    shows that certificate; with trust, it imports those of servers on first use."""
 
-    def __init__(self, identity: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, identity: tuple[str, str] | None = None, trust: Trust | None = None
+    ) -> None:
         self._lock = threading.Lock()
+        self._trust = trust
         self._identity = identity
-        self._tls: ssl.SSLContext | None = None
-        self._pools: urllib3.PoolManager | None = None
-        self._watchdog = _Watchdog()
-
-    def _pool(self) -> urllib3.PoolManager:
-        with self._lock:
-            if self._pools is None:
-                # To read the system's roots takes longer than a plain request.
-                context = _tls_context()
-                if self._identity is not None:
-                    _show(context, *self._identity)
-                self._pools = urllib3.PoolManager(
-                    num_pools=32, maxsize=POOL_SIZE, ssl_context=context
-                )
-                self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-            return self._pools
+        self._system: ssl.SSLContext | None = None
+        self._unjudged: ssl.SSLContext | None = None
+        self._idle: list[_Line] = []
+        if identity is not None:
+            # Whether the files are any good is told now.
+            self._contexts()
 
     def send(
         self,
@@ -192,50 +181,159 @@ class HttpClient:
     ) -> Response:
         """Sends a request and reads the response; ``read_timeout`` holds for each
         read, ``total_timeout`` for all of it, in seconds. Raises :class:`HttpError`."""
-        watched = _under_way.watched = _Watched()
-        self._watchdog.watch(watched, total_timeout)
+        deadline = _Deadline(total_timeout)
+        at = origin(url)
+        if at is None:
+            raise HttpError(("HTTP-request-URI-invalid", None))
         try:
-            response = self._pool().request(
-                method,
-                url,
-                body=body or None,
-                headers={"user-agent": SKIP_HEADER, **headers},
-                timeout=urllib3.Timeout(connect=connect_timeout, read=read_timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-            )
-            try:
-                content = response.read(RESPONSE_LIMIT, decode_content=False)
-                while len(content) < RESPONSE_LIMIT:
-                    more = response.read(RESPONSE_LIMIT - len(content), decode_content=False)
-                    if not more:
-                        break
-                    content += more
-            finally:
-                if response.length_remaining or len(content) >= RESPONSE_LIMIT:
-                    response.close()
-                response.release_conn()
-        except (exceptions.HTTPError, OSError, ValueError) as error:
-            if watched.is_broken_off:
-                raise HttpError(("HTTP-response-timeout", None)) from error
+            request = _request(method, url, headers, body)
+        except (h11.LocalProtocolError, ValueError) as error:
+            raise HttpError(("HTTP-request-URI-invalid", None)) from error
+        line = self._take(at) or self._connect(at, connect_timeout, deadline)
+        is_kept = False
+        try:
+            response = line.exchange(request, body, read_timeout, deadline)
+            is_kept = line.rest()
+        except TimeoutError as error:
+            which = "HTTP-response-timeout" if deadline.is_over() else "connection-read-timeout"
+            raise HttpError((which, None)) from error
+        except (h11.ProtocolError, OSError) as error:
             raise HttpError(_code(error)) from error
         finally:
-            watched.is_over = True
-        if watched.is_broken_off:
-            raise HttpError(("HTTP-response-timeout", None))
-        return Response(
-            response.status,
-            [(name.lower(), value.encode("latin-1")) for name, value in response.headers.items()],
-            content,
-        )
+            if is_kept:
+                self._keep(line)
+            else:
+                line.close()
+        return response
 
-    def close(self) -> None:
+    def _take(self, at: Origin) -> _Line | None:
+        """A kept connection to there, the one used last."""
+        while True:
+            with self._lock:
+                for i in range(len(self._idle) - 1, -1, -1):
+                    if self._idle[i].at == at:
+                        line = self._idle.pop(i)
+                        break
+                else:
+                    return None
+            if line.is_alive():
+                return line
+            line.close()
+
+    def _keep(self, line: _Line) -> None:
         with self._lock:
-            if self._pools is not None:
-                self._pools.clear()
-                self._pools = None
+            self._idle.append(line)
+            oldest = self._idle.pop(0) if len(self._idle) > IDLE_LIMIT else None
+        if oldest is not None:
+            oldest.close()
+
+    def _connect(self, at: Origin, timeout: float, deadline: _Deadline) -> _Line:
+        try:
+            if at[0] == "http":
+                return _Line(at, _dial(at, timeout, deadline))
+            return _Line(at, self._secured(at, timeout, deadline))
+        except TimeoutError as error:
+            raise HttpError(("connection-timeout", None)) from error
+        except (OSError, ValueError) as error:
+            raise HttpError(_code(error)) from error
+
+    def _secured(self, at: Origin, timeout: float, deadline: _Deadline) -> socket.socket:
+        """Connects by TLS, and judges the server's certificate before anything is sent."""
+        system, unjudged = self._contexts()
+        trust = self._trust
+        if trust is None or unjudged is None:
+            return _shake_hands(system, at, timeout, deadline)
+        host = f"[{at[1]}]" if ":" in at[1] else at[1]
+        server = f"{host}:{at[2]}"
+        if not _asked(lambda: trust.knows(server)):
+            try:
+                return _shake_hands(system, at, timeout, deadline)
+            except ssl.SSLCertVerificationError:
+                # The handshake is over by now, and the certificate not to be had.
+                pass
+        sock = _shake_hands(unjudged, at, timeout, deadline)
+        try:
+            certificate = sock.getpeercert(binary_form=True)
+            _asked(lambda: trust.judge(server, certificate))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext | None]:
+        """How certificates are judged by the system, and where it knows them not. Made by
+        the first that needs them: to read the system's roots takes longer than a request
+        that goes without."""
+        with self._lock:
+            if self._system is None:
+                system = _tls_context()
+                unjudged = None
+                if self._trust is not None:
+                    unjudged = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                    unjudged.check_hostname = False
+                    unjudged.verify_mode = ssl.CERT_NONE
+                for context in filter(None, (system, unjudged)):
+                    context.set_alpn_protocols(["http/1.1"])
+                    if self._identity is not None:
+                        _show(context, *self._identity)
+                self._system, self._unjudged = system, unjudged
+            return self._system, self._unjudged
+
+
+def _asked(act: Callable[[], T]) -> T:
+    """What the imported certificates say."""
+    try:
+        return act()
+    except Replaced as error:
+        raise HttpError(("TLS-certificate-error", None), refusal=str(error)) from error
+    except Exception as error:
+        # The store cannot tell. It has to be one of those that say that nothing was sent.
+        raise HttpError(("connection-refused", None)) from error
+
+
+def _request(method: str, url: str, headers: Mapping[str, str], body: bytes) -> h11.Request:
+    parts = urlsplit(url)
+    target = parts.path or "/"
+    if parts.query:
+        target += f"?{parts.query}"
+    lines = [("host", parts.netloc.rpartition("@")[2]), ("accept-encoding", "identity")]
+    lines += headers.items()
+    if "content-length" not in headers and (body or method in ("POST", "PUT", "PATCH")):
+        lines.append(("content-length", str(len(body))))
+    return h11.Request(method=method, target=target, headers=lines)
+
+
+def _dial(at: Origin, timeout: float, deadline: _Deadline) -> socket.socket:
+    """Connects to the first address of a server that answers."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        at[1], at[2], type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.within(timeout))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure or OSError("the name has no address")
+
+
+def _shake_hands(
+    context: ssl.SSLContext, at: Origin, timeout: float, deadline: _Deadline
+) -> ssl.SSLSocket:
+    sock = _dial(at, timeout, deadline)
+    try:
+        sock.settimeout(deadline.within(timeout))
+        return context.wrap_socket(sock, server_hostname=at[1])
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
@@ -264,46 +362,30 @@ def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
 
 
 class HttpClients:
-    """The HTTP clients of a host: who shows a certificate has connections of his own,
-    since a pooled connection is somebody's for as long as it lives."""
+    """The HTTP clients of a host: who shows a certificate, or trusts others than the system
+    does, has connections of his own, since a kept connection is somebody's for as long as it
+    lives."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._anonymous = HttpClient()
-        self._identified: dict[str, HttpClient] = {}
+        self._clients: dict[tuple[str | None, str | None], HttpClient] = {}
 
-    def anonymous(self) -> HttpClient:
-        return self._anonymous
-
-    def identified(self, certificate: str, key: str) -> HttpClient:
-        digest = hashlib.sha256(f"{certificate}\0{key}".encode()).hexdigest()
+    def client(
+        self, identity: tuple[str, str] | None = None, trust: Trust | None = None
+    ) -> HttpClient:
+        shown = None
+        if identity is not None:
+            shown = hashlib.sha256("\0".join(identity).encode()).hexdigest()
+        key = shown, None if trust is None else trust.connection
         with self._lock:
-            client = self._identified.get(digest)
+            client = self._clients.get(key)
             if client is None:
-                client = self._identified[digest] = HttpClient((certificate, key))
-            client._pool()
+                client = self._clients[key] = HttpClient(identity, trust)
             return client
 
-    def close(self) -> None:
-        with self._lock:
-            for client in (self._anonymous, *self._identified.values()):
-                with contextlib.suppress(Exception):
-                    client.close()
 
-
-def _code(error: BaseException) -> ErrorCode:
-    """The ``wasi:http`` error for what the client failed with: the first cause that
-    says what it was."""
-    seen: BaseException | None = error
-    while seen is not None:
-        code = _known(seen)
-        if code is not None:
-            return code
-        seen = seen.__cause__ or seen.__context__
-    return "HTTP-protocol-error", None
-
-
-def _known(error: BaseException) -> ErrorCode | None:
+def _code(error: Exception) -> ErrorCode:
+    """The ``wasi:http`` error for what an exchange failed with."""
     match error:
         case ssl.SSLCertVerificationError():
             return "TLS-certificate-error", None
@@ -311,22 +393,18 @@ def _known(error: BaseException) -> ErrorCode | None:
             if "alert" in str(error).lower():
                 return "TLS-alert-received", {"alert-id": None, "alert-message": error.reason}
             return "TLS-protocol-error", None
-        case exceptions.ConnectTimeoutError():
-            return "connection-timeout", None
-        case exceptions.ReadTimeoutError():
-            return "connection-read-timeout", None
-        case exceptions.NameResolutionError():
+        case h11.RemoteProtocolError():
+            if "without sending complete message body" in str(error):
+                return "HTTP-response-incomplete", None
+            return "HTTP-protocol-error", None
+        case socket.gaierror():
             return "DNS-error", {"rcode": None, "info-code": None}
-        case exceptions.IncompleteRead():
-            return "HTTP-response-incomplete", None
         case ConnectionRefusedError():
             return "connection-refused", None
         case ConnectionError():
             return "connection-terminated", None
-        case TimeoutError():
-            return "connection-timeout", None
         case OSError() if error.errno in _UNROUTABLE:
             return "destination-unavailable", None
-        case exceptions.LocationValueError() | exceptions.LocationParseError():
+        case ValueError():
             return "HTTP-request-URI-invalid", None
-    return None
+    return "HTTP-protocol-error", None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ._egress import may_carry_a_token
+from .connection import Connection
 from .errors import ForbiddenError
 from .types import Token
 
@@ -19,7 +20,7 @@ def refuse_open_http(url: str) -> None:
         raise ForbiddenError("the URL is neither https nor on the loopback interface")
 
 
-def header(token: Token) -> dict[str, str] | None:
+def bearer(token: Token) -> dict[str, str] | None:
     """The header of a bearer token (RFC 6750 section 2.1); ``None``: it is of another type
     and for the component to show."""
     if token.token_type.lower() != "bearer":
@@ -34,6 +35,13 @@ class Exchange:
     url: str
     rejected: str | None = None
     nonce: str | None = None
+
+    def authorization(self, connection: Connection, method: str) -> dict[str, str]:
+        """The headers that authorize it, as it is sent now."""
+        token = connection.token(rejected=self.rejected)
+        return bearer(token) or connection.authorization_headers(
+            method, self.url, rejected=self.rejected, dpop_nonce=self.nonce
+        )
 
     def again(self, sent: Mapping[str, str], status: int, answer: Mapping[str, str]) -> bool:
         """Whether the request is worth sending once more, for a reason that it has not been

@@ -4,6 +4,7 @@ goes where the connection may send to, and nowhere else."""
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,8 +167,12 @@ def _now(_: Guest) -> dict[str, int]:
     return {"seconds": max(seconds, 0), "nanoseconds": nanoseconds}
 
 
+_NO_NAME = re.compile(r"\A\Z|[ :\r\n\0]")
+_NO_VALUE = re.compile(rb"[\r\n\0]")
+
+
 def _append(guest: Guest, number: int, name: str, value: bytes) -> tuple[str, Any]:
-    if not name or any(c in name for c in " :\r\n\0") or any(c in value for c in b"\r\n\0"):
+    if _NO_NAME.search(name) or _NO_VALUE.search(value):
         return "err", ("invalid-syntax", None)
     guest.get(number, Fields).entries.append((name, value))
     return "ok", None

@@ -5,28 +5,34 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import connection as blocking
+from ._resource_server import Exchange, bearer
 from ._workers import Workers
 from .connection import Config, Connection, Host
-from .errors import Problem
-from .types import (
-    DeviceAuthorization,
-    Event,
-    Pending,
-    PendingAuthorization,
-    Prompt,
-    Redirect,
-    ResolvedField,
-    Status,
-    Token,
-)
+from .types import Token
 
 T = TypeVar("T")
+
+
+P = ParamSpec("P")
+
+
+def _as_coroutine(
+    method: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[AsyncConnection, P], Coroutine[Any, Any, T]]:
+    """A method of a connection, with its arguments and its documentation, as a coroutine."""
+
+    @functools.wraps(method)
+    async def run(self: AsyncConnection, /, *arguments: P.args, **named: P.kwargs) -> T:
+        return await self._run(lambda: method(self._connection, *arguments, **named))
+
+    return run
 
 
 class AsyncConnection:
@@ -98,134 +104,53 @@ class AsyncConnection:
         self._workers.start(work)
         return await future
 
-    async def check(self) -> list[Problem]:
-        """As :meth:`tokenwell.Connection.check`."""
-        return await self._run(self._connection.check)
-
-    async def resolve(self) -> list[ResolvedField]:
-        """As :meth:`tokenwell.Connection.resolve`."""
-        return await self._run(self._connection.resolve)
-
-    async def status(self) -> Status:
-        """As :meth:`tokenwell.Connection.status`."""
-        return await self._run(self._connection.status)
-
     async def token(
         self, *, min_validity: int | None = None, rejected: str | None = None
     ) -> Token:
         """As :meth:`tokenwell.Connection.token`."""
         connection = self._connection
-        if rejected is None and blocking._is_trusted(connection.host._store):
-            if min_validity is not None:
-                blocking._seconds("min_validity", min_validity)
-            known = connection._still(min_validity)
-            if known is not None:
-                return known
+        known = self._at_once(min_validity, rejected)
+        if known is not None:
+            return known
         return await self._run(
             lambda: connection.token(min_validity=min_validity, rejected=rejected)
         )
 
-    async def authorization_headers(
-        self,
-        method: str,
-        url: str,
-        *,
-        min_validity: int | None = None,
-        rejected: str | None = None,
-        dpop_nonce: str | None = None,
-    ) -> dict[str, str]:
-        """As :meth:`tokenwell.Connection.authorization_headers`."""
-        return await self._run(
-            lambda: self._connection.authorization_headers(
-                method,
-                url,
-                min_validity=min_validity,
-                rejected=rejected,
-                dpop_nonce=dpop_nonce,
-            )
-        )
+    def _at_once(self, min_validity: int | None, rejected: str | None) -> Token | None:
+        """The token that is at hand, where nobody has to be waited for to tell."""
+        connection = self._connection
+        if rejected is not None or not blocking._is_trusted(connection.host._store):
+            return None
+        if min_validity is not None:
+            blocking._seconds("min_validity", min_validity)
+        return connection._still(min_validity)
 
-    async def response(self) -> dict[str, Any]:
-        """As :meth:`tokenwell.Connection.response`."""
-        return await self._run(self._connection.response)
+    async def _authorization(self, method: str, exchange: Exchange) -> dict[str, str]:
+        """As :meth:`Exchange.authorization` of this connection."""
+        known = self._at_once(None, exchange.rejected)
+        headers = None if known is None else bearer(known)
+        if headers is not None:
+            return headers
+        return await self._run(lambda: exchange.authorization(self._connection, method))
 
-    async def begin_authorization(
-        self,
-        *,
-        redirect_uri: str | None = None,
-        prompt: Iterable[Prompt] = (),
-        login_hint: str | None = None,
-        parameters: Mapping[str, str] | None = None,
-    ) -> PendingAuthorization:
-        """As :meth:`tokenwell.Connection.begin_authorization`."""
-        return await self._run(
-            lambda: self._connection.begin_authorization(
-                redirect_uri=redirect_uri,
-                prompt=prompt,
-                login_hint=login_hint,
-                parameters=parameters,
-            )
-        )
-
-    async def complete_authorization(self, redirect: Redirect | str) -> Status:
-        """As :meth:`tokenwell.Connection.complete_authorization`."""
-        return await self._run(lambda: self._connection.complete_authorization(redirect))
-
-    async def authorize(
-        self,
-        *,
-        timeout: int | None = None,
-        device: bool = False,
-        prompt: Iterable[Prompt] = (),
-        login_hint: str | None = None,
-        parameters: Mapping[str, str] | None = None,
-    ) -> Status:
-        """As :meth:`tokenwell.Connection.authorize`."""
-        return await self._run(
-            lambda: self._connection.authorize(
-                timeout=timeout,
-                device=device,
-                prompt=prompt,
-                login_hint=login_hint,
-                parameters=parameters,
-            )
-        )
-
-    async def begin_device_authorization(self) -> DeviceAuthorization:
-        """As :meth:`tokenwell.Connection.begin_device_authorization`."""
-        return await self._run(self._connection.begin_device_authorization)
-
-    async def poll_device_authorization(self) -> Pending | None:
-        """As :meth:`tokenwell.Connection.poll_device_authorization`."""
-        return await self._run(self._connection.poll_device_authorization)
-
-    async def refresh(self) -> Token:
-        """As :meth:`tokenwell.Connection.refresh`."""
-        return await self._run(self._connection.refresh)
-
-    async def clear(self) -> None:
-        """As :meth:`tokenwell.Connection.clear`."""
-        await self._run(self._connection.clear)
-
-    async def revoke(self) -> None:
-        """As :meth:`tokenwell.Connection.revoke`."""
-        await self._run(self._connection.revoke)
-
-    async def introspect(self) -> dict[str, Any]:
-        """As :meth:`tokenwell.Connection.introspect`."""
-        return await self._run(self._connection.introspect)
-
-    async def userinfo(self) -> dict[str, Any]:
-        """As :meth:`tokenwell.Connection.userinfo`."""
-        return await self._run(self._connection.userinfo)
-
-    async def history(self) -> list[Event]:
-        """As :meth:`tokenwell.Connection.history`."""
-        return await self._run(self._connection.history)
-
-    async def reseal(self) -> None:
-        """As :meth:`tokenwell.Connection.reseal`."""
-        await self._run(self._connection.reseal)
+    check = _as_coroutine(Connection.check)
+    resolve = _as_coroutine(Connection.resolve)
+    status = _as_coroutine(Connection.status)
+    authorization_headers = _as_coroutine(Connection.authorization_headers)
+    response = _as_coroutine(Connection.response)
+    begin_authorization = _as_coroutine(Connection.begin_authorization)
+    complete_authorization = _as_coroutine(Connection.complete_authorization)
+    authorize = _as_coroutine(Connection.authorize)
+    begin_device_authorization = _as_coroutine(Connection.begin_device_authorization)
+    poll_device_authorization = _as_coroutine(Connection.poll_device_authorization)
+    refresh = _as_coroutine(Connection.refresh)
+    clear = _as_coroutine(Connection.clear)
+    clear_trust = _as_coroutine(Connection.clear_trust)
+    revoke = _as_coroutine(Connection.revoke)
+    introspect = _as_coroutine(Connection.introspect)
+    userinfo = _as_coroutine(Connection.userinfo)
+    history = _as_coroutine(Connection.history)
+    reseal = _as_coroutine(Connection.reseal)
 
 
 def open_connection(

@@ -18,11 +18,13 @@ from . import _config, _egress, _imports, _wasi, types
 from ._component import CONNECTIONS, INTERACTIVE, Guest, Runtime
 from ._http import HttpClient, HttpClients, HttpError, Response
 from ._loopback import Arrival, Listener, UserAgentUnavailable
+from ._trust import Trust
 from ._workers import Job, Workers
 from .errors import (
     ClosedError,
     ForbiddenError,
     Problem,
+    StorageError,
     UnavailableError,
     UnsupportedError,
     from_contract,
@@ -37,7 +39,15 @@ from .secrets import (
     Secrets,
     SecretUnsupported,
 )
-from .store import FileStore, Lease, MemoryStore, TokenStore, Unchanged
+from .store import (
+    FileStore,
+    Lease,
+    MemoryStore,
+    StoreCorrupt,
+    StoreError,
+    TokenStore,
+    Unchanged,
+)
 from .types import (
     DeviceAuthorization,
     Event,
@@ -228,7 +238,7 @@ class Host:
     def _apart(self, act: Callable[[Guest], T]) -> T:
         """Calls what concerns no connection, in an instance of its own."""
         _refuse_within_callback()
-        services = _Services(self, "", _egress.Egress(None), self._http.anonymous, lambda: False)
+        services = _Services(self, "", _egress.Egress(None), self._http.client, lambda: False)
         guest = Guest(_the_runtime(), services)
         try:
             return act(guest)
@@ -343,11 +353,13 @@ class _Services:
     ) -> None:
         self._host = host
         self._key = f"{name}.tokens"
+        self._trusts_store = _is_trusted(host._store)
         self._egress = egress
         self._client = client
         self.is_cancelled = is_cancelled
         self.version: int | None = None
         self.cause: BaseException | None = None
+        self.refusal: str | None = None
 
     def note(self, error: Exception) -> None:
         """Keeps what an object of the user's raised."""
@@ -359,11 +371,14 @@ class _Services:
             self.version = version
 
     def store_call(self, name: str, *arguments: Any, **guard: Any) -> Any:
-        store = self._host._store
-        return self._host._guarded(store, lambda: getattr(store, name)(*arguments), **guard)
+        call = getattr(self._host._store, name)
+        # With each request, so without the closure.
+        if self._trusts_store:
+            return call(*arguments)
+        return self._host._guarded(self._host._store, lambda: call(*arguments), **guard)
 
     def guarded_lease(self, lease: Lease) -> Lease:
-        if _is_trusted(self._host._store):
+        if self._trusts_store:
             return lease
         return _GuardedLease(self._host, lease)
 
@@ -418,7 +433,13 @@ class _Services:
                 self._egress.discover(fetch)
             if not self._egress.allows(url):
                 raise HttpError(("HTTP-request-denied", None))
-        response = client.send(method, url, headers, body, **timeouts)
+        try:
+            response = client.send(method, url, headers, body, **timeouts)
+        except HttpError as error:
+            # `wasi:http` has no words for it, and the component takes it for a failure of
+            # the network.
+            self.refusal = error.refusal
+            raise
         self._egress.learn(method, url, response.status, response.body)
         return response
 
@@ -736,6 +757,19 @@ class Connection:
         with self._guest() as call:
             self._result(call, "reseal")
 
+    def clear_trust(self) -> None:
+        """Forgets the certificates of servers that were imported (``tls: trust``), so that
+        whatever a server shows next is imported anew. The tokens stay."""
+        _refuse_within_callback()
+        self._refuse_closed()
+        try:
+            self._trust().clear()
+        except StoreCorrupt as error:
+            raise StorageError(str(error), storage="corrupt") from error
+        except Exception as error:
+            what = str(error) if isinstance(error, StoreError) else type(error).__name__
+            raise StorageError(f"the store failed: {what}", storage="unavailable") from error
+
     # ---- instances
 
     def _result(self, call: _Call, name: str, *arguments: Any) -> Any:
@@ -761,6 +795,7 @@ class Connection:
                 opened = None
             guest, connection = opened or self._open()
             guest.services.cause = None
+            guest.services.refusal = None
             guest.services.version = None
             try:
                 yield _Call(guest, connection)
@@ -795,24 +830,28 @@ class Connection:
             raise ClosedError(f"the connection {self._name} has been closed")
 
     def _http_client(self) -> HttpClient:
-        return self._client or self._host._http.anonymous()
+        return self._client or self._host._http.client()
 
     def _prepare_to_send(self) -> None:
-        """Tells what a config asks for and this version cannot do, before anything is sent
+        """Tells what a config asks for and the host does not allow, before anything is sent
         under another rule; reads the client's certificate (RFC 8705)."""
         if self._config["tls"] == "off":
             raise ForbiddenError("not allowed: `tls: off` is not allowed by this host")
-        if self._config["tls"] != "verify":
-            raise UnsupportedError(f"not supported: tls: {self._config['tls']}")
+        trust = self._trust() if self._config["tls"] == "trust" else None
         certificate = self._config["client-certificate"]
         key = self._config["client-certificate-key"]
-        if not certificate or not key:
-            return
-        resolved = [
-            self._resolve("client_certificate", certificate),
-            self._resolve("client_certificate_key", key),
-        ]
-        self._client = self._host._http.identified(*resolved)
+        identity = None
+        if certificate and key:
+            identity = (
+                self._resolve("client_certificate", certificate),
+                self._resolve("client_certificate_key", key),
+            )
+        self._client = self._host._http.client(identity, trust)
+
+    def _trust(self) -> Trust:
+        host = self._host
+        store = host._store
+        return Trust(self._name, store, lambda act: host._guarded(store, act), host._emit)
 
     def _resolve(self, field: str, reference: str) -> str:
         secrets = self._host._secrets
@@ -849,9 +888,11 @@ def _unwrapped(result: tuple[str, Any], services: _Services | None = None) -> An
     case, payload = result
     if case == "ok":
         return payload
-    error = from_contract(payload)
-    cause = None if services is None else services.cause
-    raise error from cause
+    if services is None:
+        raise from_contract(payload)
+    if services.refusal is not None:
+        raise ForbiddenError(f"not allowed: {services.refusal}")
+    raise from_contract(payload) from services.cause
 
 
 def _authorization_options(

@@ -38,16 +38,7 @@ class TokenAuth(httpx.Auth):
     ) -> Generator[httpx.Request, httpx.Response, None]:
         exchange = _begin(request)
         while True:
-            token = self._connection.token(rejected=exchange.rejected)
-            headers = resource_server.header(token)
-            if headers is None:
-                headers = self._connection.authorization_headers(
-                    request.method,
-                    exchange.url,
-                    rejected=exchange.rejected,
-                    dpop_nonce=exchange.nonce,
-                )
-            request.headers.update(headers)
+            request.headers.update(exchange.authorization(self._connection, request.method))
             response = yield request
             if not _again(exchange, request, response):
                 return
@@ -57,16 +48,7 @@ class TokenAuth(httpx.Auth):
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         exchange = _begin(request)
         while True:
-            token = await self._async.token(rejected=exchange.rejected)
-            headers = resource_server.header(token)
-            if headers is None:
-                headers = await self._async.authorization_headers(
-                    request.method,
-                    exchange.url,
-                    rejected=exchange.rejected,
-                    dpop_nonce=exchange.nonce,
-                )
-            request.headers.update(headers)
+            request.headers.update(await self._async._authorization(request.method, exchange))
             response = yield request
             if not _again(exchange, request, response):
                 return

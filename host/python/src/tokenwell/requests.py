@@ -34,7 +34,7 @@ class TokenAuth(AuthBase):
         url = r.url or ""
         resource_server.refuse_open_http(url)
         exchange = resource_server.Exchange(url)
-        self._authorize(r, exchange)
+        r.headers.update(exchange.authorization(self._connection, r.method or "GET"))
 
         def handle(response: Response, **arguments: Any) -> Response:
             sent = response.request
@@ -49,7 +49,9 @@ class TokenAuth(AuthBase):
             again = sent.copy()
             extract_cookies_to_jar(again._cookies, sent, response.raw)  # type: ignore[attr-defined, no-untyped-call]
             again.prepare_cookies(again._cookies)  # type: ignore[attr-defined]
-            self._authorize(again, exchange)
+            again.headers.update(
+                exchange.authorization(self._connection, again.method or "GET")
+            )
             answer: Response = response.connection.send(again, **arguments)
             answer.history.append(response)
             answer.request = again
@@ -57,17 +59,3 @@ class TokenAuth(AuthBase):
 
         r.register_hook("response", handle)  # type: ignore[no-untyped-call]
         return r
-
-    def _authorize(
-        self, request: PreparedRequest, exchange: resource_server.Exchange
-    ) -> None:
-        token = self._connection.token(rejected=exchange.rejected)
-        headers = resource_server.header(token)
-        if headers is None:
-            headers = self._connection.authorization_headers(
-                request.method or "GET",
-                exchange.url,
-                rejected=exchange.rejected,
-                dpop_nonce=exchange.nonce,
-            )
-        request.headers.update(headers)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -158,15 +159,12 @@ class TokenStore(ABC):
         """
 
 
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
 def check_key(key: str) -> None:
     """Says whether a store takes that key; raises :class:`StoreDenied`."""
-    allowed = (
-        0 < len(key) <= 100
-        and not key.startswith(".")
-        and key.isascii()
-        and all(c.isalnum() or c in "._-" for c in key)
-    )
-    if not allowed:
+    if not _KEY.fullmatch(key):
         raise StoreDenied(
             "a key has letters, digits, `.`, `_` and `-`, no leading dot, and at most 100 of them"
         )

@@ -222,6 +222,10 @@ class Provider:
     """What it needs to be told."""
     defaults: dict[str, str]
     """The fields of a config that it sets, with its parameters in braces."""
+    endpoints: tuple[tuple[str, str], ...]
+    """Where requests go to because of it: names of its catalogue entry, such as
+    ``token_endpoint`` and ``refresh_endpoint``, with URLs that have its parameters in braces.
+    ``callback_servers``, the servers that a redirect may name, are there once for each."""
     registration_page: str | None
     """The page where a client is registered."""
     documentation_page: str | None
@@ -291,6 +295,7 @@ def provider(found: dict[str, Any]) -> Provider:
         found["name"],
         tuple(ProviderParameter(**one) for one in found["parameters"]),
         {one["name"]: one["value"] for one in found["defaults"]},
+        tuple((one["name"], one["value"]) for one in found["endpoints"]),
         found["registration-page"],
         found["documentation-page"],
         tuple(found["peculiarities"]),
