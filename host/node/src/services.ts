@@ -1,6 +1,6 @@
 // The main thread's half: does for a call of the component what it asks for.
 import { describe } from './config.js';
-import { HttpError, type HttpClient, type HttpRequest } from './http-client.js';
+import { HttpError, type Exchange, type HttpClient, type HttpRequest } from './http-client.js';
 import type { Prefetched, Reply, Request } from './bridge.js';
 import { LocalSecrets } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
@@ -38,7 +38,7 @@ export class CallContext {
   readonly #leases = new Map<number, Lease>();
   readonly #listeners = new Map<number, Listener>();
   readonly #arrivals = new Map<number, Arrival>();
-  readonly #requests = new Map<number, AbortController>();
+  readonly #requests = new Map<number, Exchange>();
   #handles = 0;
   #isOver = false;
   #cancel: (() => void) | undefined;
@@ -66,7 +66,7 @@ export class CallContext {
   /** The call is over: gives back what it still holds. */
   end(): void {
     this.#isOver = true;
-    for (const request of this.#requests.values()) request.abort();
+    for (const exchange of this.#requests.values()) exchange.cancel();
     for (const lease of this.#leases.values()) release(lease);
     for (const arrival of this.#arrivals.values()) arrival.drop();
     for (const listener of this.#listeners.values()) void quietly(() => listener.close());
@@ -194,14 +194,14 @@ export class CallContext {
         this.provided.emit(eventOf(args[0]));
         return undefined;
       case 'http': {
-        const controller = new AbortController();
-        this.#requests.set(id, controller);
-        return this.http.send(args[0] as HttpRequest, controller.signal);
+        const exchange = this.http.send(args[0] as HttpRequest);
+        this.#requests.set(id, exchange);
+        return exchange.response;
       }
       case 'http-cancel': {
-        const request = this.#requests.get(args[0] as number);
+        const exchange = this.#requests.get(args[0] as number);
         this.#requests.delete(args[0] as number);
-        request?.abort();
+        exchange?.cancel();
         return undefined;
       }
       default:
