@@ -1,5 +1,6 @@
-// What the component imports: the clocks and random numbers of this thread, and
-// everything else by asking the main thread.
+// What the component imports: the clocks and random numbers of this thread, the
+// connection's entry where it is in the memory store, and everything else by asking
+// the main thread.
 import { randomBytes } from 'node:crypto';
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { joined } from './bytes.js';
@@ -452,9 +453,8 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     },
     'wasi:clocks/monotonic-clock': {
       now: () => process.hrtime.bigint(),
-      subscribeDuration: (nanoseconds: bigint) => {
-        return new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6);
-      },
+      subscribeDuration: (nanoseconds: bigint) =>
+        new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6),
     },
     'wasi:clocks/wall-clock': {
       now: () => {
