@@ -1,5 +1,5 @@
 // Measures the package as it is installed, beside openid-client, which does the same
-// by turns in the same run: medians. `npm run bench` prints a table, `npm run --silent
+// in turn in the same run: medians. `npm run bench` prints a table, `npm run --silent
 // bench -- --json` one JSON object and nothing else.
 import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
@@ -8,9 +8,8 @@ import { pathToFileURL } from 'node:url';
 import { installPackage, repository, root } from './prepare.mjs';
 
 const ROUNDS = Number(process.env.TOKENWELL_BENCH_ROUNDS ?? 300);
-const TURN = 25;
-/** The turns that are for the compilers. */
-const WARMING_UP = 4;
+/** The rounds before them, which are for the compilers. */
+const WARMING_UP = 100;
 
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const round = (value) => Math.round(value * 100) / 100;
@@ -31,7 +30,7 @@ function print(result) {
   ];
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   for (const row of rows) console.log(row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[column]))).join('  '));
-  console.log(`\n${result.ratio} times ${result.peer}'s round trip; medians of ${result.rounds}, by turns, Node ${result.version}`);
+  console.log(`\n${result.ratio} times ${result.peer}'s round trip; medians of ${result.rounds}, in turn, Node ${result.version}`);
   console.log(`the first token ${Math.round(result.first_token_ms)} ms after the start, ${result.resident_mb} MB resident`);
 }
 
@@ -69,19 +68,19 @@ try {
   const configuration = await client.discovery(new URL(issuer), id, undefined, client.ClientSecretBasic(secret), {
     execute: [client.allowInsecureRequests],
   });
-  const grant = () => client.clientCredentialsGrant(configuration, { resource, scope: 'api:read' });
-  const kinds = {
+  const works = {
     memory: () => connections.memory.refresh(),
-    peer: grant,
+    peer: () => client.clientCredentialsGrant(configuration, { resource, scope: 'api:read' }),
     files: () => connections.files.refresh(),
   };
   const cold = { memory: [], peer: [], files: [] };
-  // By turns, so that what else the machine does meets all of them.
-  for (let turn = 0; turn < WARMING_UP + ROUNDS / TURN; turn += 1) {
-    for (const [kind, work] of Object.entries(kinds)) {
-      for (let i = 0; i < TURN; i += 1) {
-        const time = await timed(work);
-        if (turn >= WARMING_UP) cold[kind].push(time);
+  // Call by call, each as often the first of the two, so that what else the machine does
+  // meets both. What waits for the disk comes after them.
+  for (const kinds of [['memory', 'peer'], ['files']]) {
+    for (let i = -WARMING_UP; i < ROUNDS; i += 1) {
+      for (const kind of kinds.reverse()) {
+        const time = await timed(works[kind]);
+        if (i >= 0) cold[kind].push(time);
       }
     }
   }

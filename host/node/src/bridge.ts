@@ -49,16 +49,12 @@ export interface Job extends Omit<Call, 'connection'> {
   connection?: { number: number; opened: Opened | undefined };
   /** The connections that are to be closed. */
   closed: readonly number[];
-  /** The connection's entry, where it was at hand. */
-  prefetched?: Prefetched | undefined;
+  /** The numbers of the connection's entry, where it is in the memory store. */
+  numbers?: { key: string; shared: SharedArrayBuffer } | undefined;
+  /** That entry, where the worker has not seen it yet. */
+  entry?: Entry | undefined;
   /** The sealing keys, where they were at hand. */
   sealingKeys?: readonly SealingKey[] | undefined;
-}
-
-/** An entry that was loaded before it was asked for. Of one that the worker has seen already, the version. */
-export interface Prefetched {
-  key: string;
-  loaded: { tag: 'absent' } | { tag: 'entry'; val: Entry } | { tag: 'version'; val: bigint };
 }
 
 /** The main thread's answer. `error` is a payload of the contract. */

@@ -44,6 +44,12 @@ export interface HttpResponse {
   body: Uint8Array;
 }
 
+/** A request under way, and what calls it off without the cost of an `AbortSignal` for each. */
+export interface Exchange {
+  response: Promise<HttpResponse>;
+  cancel(): void;
+}
+
 /** A client's own certificate and key (RFC 8705), PEM. */
 export interface Identity {
   certificate: string;
@@ -141,8 +147,9 @@ export class HttpClient {
   }
 
   /** Sends a request and reads the response to its end. */
-  send(request: HttpRequest, signal: AbortSignal): Promise<HttpResponse> {
-    return new Promise((resolve, reject) => {
+  send(request: HttpRequest): Exchange {
+    let cancel = () => {};
+    const response = new Promise<HttpResponse>((resolve, reject) => {
       let url: URL;
       try {
         url = new URL(`${request.scheme}://${request.authority}${request.path}`);
@@ -168,8 +175,8 @@ export class HttpClient {
         path: request.path,
         method: request.method,
         headers,
-        signal,
       });
+      cancel = () => sent.destroy(new Error('the request was called off'));
 
       let timer: NodeJS.Timeout | undefined;
       let timedOut: string | undefined;
@@ -228,6 +235,7 @@ export class HttpClient {
       });
       sent.end(request.body);
     });
+    return { response, cancel: () => cancel() };
   }
 }
 

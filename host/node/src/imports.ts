@@ -1,10 +1,13 @@
-// What the component imports: the clocks and random numbers of this thread, and
-// everything else by asking the main thread.
+// What the component imports: the clocks and random numbers of this thread, the
+// connection's entry where it is in the memory store, and everything else by asking
+// the main thread.
 import { randomBytes } from 'node:crypto';
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { joined } from './bytes.js';
+import { Numbers } from './numbers.js';
 import type { SealingKey } from './seal.js';
-import type { Job, Message, Outcome, Prefetched, Reply, Request } from './bridge.js';
+import type { Entry } from './store.js';
+import type { Job, Message, Outcome, Reply, Request } from './bridge.js';
 
 const dispose: typeof Symbol.dispose = Symbol.dispose ?? Symbol.for('dispose');
 
@@ -158,8 +161,10 @@ const NOW = -Infinity;
 
 /** Everything that is imported, and what readies it for a call. */
 export function imports(bridge: Bridge): { provided: Record<string, unknown>; begin(job: Job): void } {
-  /** What the main thread has looked up unasked. It holds until anything else is asked. */
-  let prefetched: Prefetched | undefined;
+  /** The entry that can be read and written here, where it is in the memory store. */
+  let own: { key: string; numbers: Numbers; entry: Entry | undefined } | undefined;
+  /** The leases that were taken here. The main thread's numbers for its own are positive. */
+  let taken = 0;
   const random = new RandomBytes();
   /** The sealing keys that this call has been given. */
   let sealingKeys: readonly SealingKey[] | undefined;
@@ -379,10 +384,40 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
 
   const asked =
     (operation: string) =>
-    (...args: unknown[]): unknown => {
-      prefetched = undefined;
-      return bridge.call(operation, ...args);
-    };
+    (...args: unknown[]): unknown =>
+      bridge.call(operation, ...args);
+
+  /** Loads the entry that is at hand here, as long as it is the one that the numbers are of. */
+  const load = (key: string, known: bigint | undefined): unknown => {
+    if (own?.key !== key) return bridge.call('load', key, known);
+    const version = own.numbers.version;
+    if (version === undefined) return { tag: 'absent' };
+    if (version === known) return { tag: 'unchanged' };
+    if (version === own.entry?.version) return { tag: 'entry', val: own.entry };
+    return bridge.call('load', key, known);
+  };
+
+  const compareAndSwap = (key: string, expected: bigint | undefined, value: Uint8Array, fence: bigint | undefined): unknown => {
+    const version = own?.key === key ? own.numbers.swap(expected, fence) : 'stale';
+    // The main thread has what is there.
+    if (own === undefined || version === 'stale') return bridge.call('compare-and-swap', key, expected, value, fence);
+    if (version === 'fenced') return { tag: version };
+    own.entry = { version, value };
+    // Goes before whatever is sent next, and before the outcome.
+    bridge.tell('stored', key, version, value);
+    return { tag: 'stored', val: version };
+  };
+
+  const acquireLease = (key: string, ttl: bigint, wait: bigint): Lease | undefined => {
+    const outcome = own?.key === key && !own.numbers.isAwaited ? own.numbers.take(Number(ttl)) : undefined;
+    if (outcome !== undefined && 'fence' in outcome) {
+      const handle = (taken -= 1);
+      bridge.tell('leased', handle, key, outcome.fence);
+      return new Lease(handle, outcome.fence);
+    }
+    const lease = bridge.call('acquire-lease', key, Number(ttl), Number(wait)) as { handle: number; fence: bigint } | undefined;
+    return lease && new Lease(lease.handle, lease.fence);
+  };
 
   const provided = {
     'tokenwell:oauth2/events': { emit: (event: unknown) => bridge.tell('emit', event) },
@@ -391,7 +426,6 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
       sealingKeys: (needed: string | undefined) => {
         // Asked for with each record that is opened or sealed; one answer does for a call.
         if (sealingKeys === undefined || (needed !== undefined && sealingKeys.every(({ id }) => id !== needed))) {
-          prefetched = undefined;
           sealingKeys = bridge.call('sealing-keys', needed) as readonly SealingKey[];
         }
         return sealingKeys;
@@ -402,25 +436,10 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     },
     'tokenwell:oauth2/token-store': {
       Lease,
-      load: (key: string, known: bigint | undefined) => {
-        const loaded = prefetched?.key === key ? prefetched.loaded : undefined;
-        if (loaded?.tag === 'version' && loaded.val === known) return { tag: 'unchanged' };
-        if (loaded?.tag === 'entry' && loaded.val.version === known) return { tag: 'unchanged' };
-        if (loaded?.tag === 'entry' || loaded?.tag === 'absent') return loaded;
-        prefetched = undefined;
-        return bridge.call('load', key, known);
-      },
-      compareAndSwap: asked('compare-and-swap'),
+      load,
+      compareAndSwap,
       delete: asked('delete'),
-      acquireLease: (key: string, ttl: bigint, wait: bigint) => {
-        prefetched = undefined;
-        const lease = bridge.call('acquire-lease', key, Number(ttl), Number(wait)) as
-          | { handle: number; fence: bigint; prefetched: Prefetched | undefined }
-          | undefined;
-        // Whoever takes a lease looks at the entry next.
-        prefetched = lease?.prefetched;
-        return lease && new Lease(lease.handle, lease.fence);
-      },
+      acquireLease,
     },
     'tokenwell:oauth2/user-agent': {
       Arrival,
@@ -434,10 +453,8 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     },
     'wasi:clocks/monotonic-clock': {
       now: () => process.hrtime.bigint(),
-      subscribeDuration: (nanoseconds: bigint) => {
-        prefetched = undefined;
-        return new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6);
-      },
+      subscribeDuration: (nanoseconds: bigint) =>
+        new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6),
     },
     'wasi:clocks/wall-clock': {
       now: () => {
@@ -450,7 +467,6 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     },
     'wasi:http/outgoing-handler': {
       handle: (request: OutgoingRequest, options: RequestOptions | undefined) => {
-        prefetched = undefined;
         const future = new FutureIncomingResponse(request, options);
         request.outgoing.future = future;
         return future;
@@ -473,7 +489,8 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
   return {
     provided,
     begin: (job) => {
-      prefetched = job.prefetched;
+      const { numbers, entry } = job;
+      own = numbers && { key: numbers.key, numbers: new Numbers(numbers.shared), entry };
       sealingKeys = job.sealingKeys;
     },
   };

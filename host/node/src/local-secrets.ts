@@ -1,6 +1,7 @@
 import * as fs from 'node:fs/promises';
 import { resolve as resolvePath } from 'node:path';
 import { attempt } from './key-file.js';
+import { fromKeyring } from './keyring.js';
 import { MasterPassword, type Password } from './password.js';
 import { keyId, open, type SealingKey } from './seal.js';
 import { SealingKeys } from './sealing.js';
@@ -25,7 +26,7 @@ export interface LocalSecretsOptions {
 }
 
 /**
- * Secrets of this machine: `env:NAME`, `file:PATH`, `sealed:NAME`, and forms of
+ * Secrets of this machine: `env:NAME`, `file:PATH`, `keyring:NAME`, `sealed:NAME`, and forms of
  * your own. A key that signs is the text of a reference: PEM or a JWK.
  */
 export class LocalSecrets implements Secrets {
@@ -54,10 +55,10 @@ export class LocalSecrets implements Secrets {
       case 'sealed':
         return this.#sealed(name);
       case 'keyring':
-        throw new SecretError('unsupported', 'this host does not read the operating system\'s keyring; `tokenwell seal` keeps a secret for `sealed:NAME`');
+        return textIn(`keyring:${name}`, await fromKeyring(name));
       default: {
         const own = Object.keys(resolvers ?? {}).map((known) => `, \`${known}:NAME\``);
-        throw new SecretError('unsupported', `a reference is \`env:NAME\`, \`file:PATH\`, \`sealed:NAME\`${own.join('')}`);
+        throw new SecretError('unsupported', `a reference is \`env:NAME\`, \`file:PATH\`, \`keyring:NAME\`, \`sealed:NAME\`${own.join('')}`);
       }
     }
   }
@@ -86,13 +87,7 @@ export class LocalSecrets implements Secrets {
   async #file(path: string): Promise<string> {
     const whole = resolvePath(this.#options.directory ?? '.', path);
     const content = await attempt('reading', whole, () => fs.readFile(whole));
-    let text: string;
-    try {
-      text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(content);
-    } catch {
-      throw new SecretError('unavailable', `${whole} is not text`);
-    }
-    return text.replace(/\r?\n$/, '');
+    return textIn(whole, content).replace(/\r?\n$/, '');
   }
 
   async #sealed(name: string): Promise<string> {
@@ -117,6 +112,14 @@ export class LocalSecrets implements Secrets {
     const plain = open(sealedUnder, key, loaded.value);
     if (plain === undefined) throw new SecretError('unavailable', `${key} is damaged`);
     return plain.toString('utf8');
+  }
+}
+
+function textIn(what: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new SecretError('unavailable', `${what} is not text`);
   }
 }
 

@@ -106,7 +106,7 @@ class ComponentWorker {
       job.connection = { number, opened: open === undefined ? connection : undefined };
       const key = entryOf(connection);
       if (open?.version !== undefined) context.versions.set(key, open.version);
-      job.prefetched = context.prefetched(key);
+      Object.assign(job, context.atHand(key));
       this.#open.delete(connection.config);
       this.#open.set(connection.config, { number, version: undefined });
       const [eldest] = this.#open.keys();
@@ -153,6 +153,7 @@ class ComponentWorker {
     pending.context.end();
     const { connection } = pending.call;
     if (outcome.tag === 'fault') {
+      if (connection !== undefined) pending.context.recover(entryOf(connection));
       // With the instance all that was open in it has gone.
       this.#open.clear();
       this.#closed = [];

@@ -3,6 +3,7 @@
 // line (`tokenwell rekey`); here the first one is made and all are found.
 import { randomBytes } from 'node:crypto';
 import { KeyFile } from './key-file.js';
+import { fromKeyring } from './keyring.js';
 import { isPasswordKey, MasterPassword } from './password.js';
 import { open, type SealingKey } from './seal.js';
 import { fromStoreError, SecretError } from './secrets.js';
@@ -81,11 +82,11 @@ export class SealingKeys {
     switch (source) {
       case 'password':
         return this.password.key(id, 'seal');
-      case 'keyring':
-        throw new SecretError(
-          'unsupported',
-          'the store is sealed under a key in the operating system\'s keyring, which this host cannot read: `tokenwell rekey --to key-file` or `--to password` puts another in its place',
-        );
+      case 'keyring': {
+        const key = await fromKeyring(`sealing-key-${id}`);
+        if (key.length === 32) return { id, key };
+        throw new SecretError('unavailable', `the key ${id} in the keyring is not 32 bytes long`);
+      }
       case 'key-file': {
         if (this.directory === undefined) {
           throw new SecretError('not-found', `the store is sealed under the key ${id} of a key file: give the \`directory\` that it is in`);

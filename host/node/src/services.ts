@@ -1,7 +1,7 @@
 // The main thread's half: does for a call of the component what it asks for.
 import { describe } from './config.js';
-import { HttpError, type HttpClient, type HttpRequest } from './http-client.js';
-import type { Prefetched, Reply, Request } from './bridge.js';
+import { HttpError, type Exchange, type HttpClient, type HttpRequest } from './http-client.js';
+import type { Job, Reply, Request } from './bridge.js';
 import { LocalSecrets } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
 import * as secrets from './secrets.js';
@@ -38,7 +38,7 @@ export class CallContext {
   readonly #leases = new Map<number, Lease>();
   readonly #listeners = new Map<number, Listener>();
   readonly #arrivals = new Map<number, Arrival>();
-  readonly #requests = new Map<number, AbortController>();
+  readonly #requests = new Map<number, Exchange>();
   #handles = 0;
   #isOver = false;
   #cancel: (() => void) | undefined;
@@ -66,7 +66,7 @@ export class CallContext {
   /** The call is over: gives back what it still holds. */
   end(): void {
     this.#isOver = true;
-    for (const request of this.#requests.values()) request.abort();
+    for (const exchange of this.#requests.values()) exchange.cancel();
     for (const lease of this.#leases.values()) release(lease);
     for (const arrival of this.#arrivals.values()) arrival.drop();
     for (const listener of this.#listeners.values()) void quietly(() => listener.close());
@@ -78,20 +78,33 @@ export class CallContext {
     return held instanceof LocalSecrets ? held.knownSealingKeys() : undefined;
   }
 
-  /** What will be asked for next, where it is at hand. */
-  prefetched(key: string): Prefetched | undefined {
-    const { store } = this.provided;
-    // Of a store that takes its time, what is loaded unasked might be old when it is asked for.
-    if (!(store instanceof MemoryStore)) return undefined;
+  /** What a worker needs to do what the memory store does. */
+  atHand(key: string): Pick<Job, 'numbers' | 'entry'> {
+    const store = this.#memory;
+    if (store === undefined) return {};
     try {
+      const { shared } = store.numbers(key);
       const known = this.versions.get(key);
-      const loaded = this.#loaded(key, known, store.load(key, known));
-      if (loaded.tag !== 'unchanged') return { key, loaded };
-      return known === undefined ? undefined : { key, loaded: { tag: 'version', val: known } };
+      const given = store.load(key, known);
+      // One that is on the way from another worker is asked for, where it is needed.
+      const loaded = isThenable(given) ? undefined : this.#loaded(key, known, given);
+      return { numbers: { key, shared }, entry: loaded?.tag === 'entry' ? loaded.val : undefined };
     } catch {
-      // It is told when it is asked for.
-      return undefined;
+      // Of a key that cannot be, it is told when it is asked for.
+      return {};
     }
+  }
+
+  /** The memory store, where it is that and nothing that somebody has made of it. */
+  get #memory(): MemoryStore | undefined {
+    const { store } = this.provided;
+    const isPlain = store instanceof MemoryStore && Object.getPrototypeOf(store) === MemoryStore.prototype && Object.keys(store).length === 0;
+    return isPlain ? store : undefined;
+  }
+
+  /** The worker has ended under way: what it had stored and not sent is lost. */
+  recover(key: string): void {
+    this.#memory?.recover(key);
   }
 
   /** Takes note of what a store gave. */
@@ -181,8 +194,20 @@ export class CallContext {
           if (lease === undefined) return undefined;
           const handle = (this.#handles += 1);
           this.#leases.set(handle, lease);
-          return { handle, fence: lease.fence, prefetched: this.prefetched(key) };
+          return { handle, fence: lease.fence };
         });
+      }
+      case 'stored': {
+        const [key, version, value] = args as [string, bigint, Uint8Array];
+        this.versions.set(key, version);
+        this.#memory?.publish(key, version, value);
+        return undefined;
+      }
+      case 'leased': {
+        const [handle, key, fence] = args as [number, string, bigint];
+        const lease = this.#memory?.lease(key, fence);
+        if (lease !== undefined) this.#leases.set(handle, lease);
+        return undefined;
       }
       case 'lease-drop': {
         const lease = this.#leases.get(args[0] as number);
@@ -194,14 +219,14 @@ export class CallContext {
         this.provided.emit(eventOf(args[0]));
         return undefined;
       case 'http': {
-        const controller = new AbortController();
-        this.#requests.set(id, controller);
-        return this.http.send(args[0] as HttpRequest, controller.signal);
+        const exchange = this.http.send(args[0] as HttpRequest);
+        this.#requests.set(id, exchange);
+        return exchange.response;
       }
       case 'http-cancel': {
-        const request = this.#requests.get(args[0] as number);
+        const exchange = this.#requests.get(args[0] as number);
         this.#requests.delete(args[0] as number);
-        request?.abort();
+        exchange?.cancel();
         return undefined;
       }
       default:

@@ -105,6 +105,20 @@ test('a token that another connection has cleared is not handed out again', asyn
   assert.equal((await connection.token()).accessToken, 't2');
 });
 
+test('more connections than a worker keeps open are each opened again', async (t) => {
+  const { config, requests } = await tokenEndpoint(t, (n, { client_id: id }) => ({ json: { access_token: `${id}-${n}`, token_type: 'Bearer', expires_in: 3600 } }));
+  const tokenwell = host(t, { maxWorkers: 1 });
+  const names = Array.from({ length: 70 }, (_, i) => `c${i}`);
+  const own = (name) => ({ ...config, client_id: name, token_endpoint_auth_method: 'client_secret_post' });
+  const connections = await Promise.all(names.map((name) => tokenwell.open(name, own(name))));
+  for (const round of [1, 2]) {
+    for (const [i, connection] of connections.entries()) {
+      assert.match((await connection.refresh()).accessToken, new RegExp(`^c${i}-`), `round ${round}`);
+    }
+  }
+  assert.equal(requests.length, 140);
+});
+
 test('what happens is told', async (t) => {
   const { config } = await tokenEndpoint(t, () => ({ json: { access_token: 'secret-token', token_type: 'Bearer' } }));
   const events = [];
