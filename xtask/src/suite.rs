@@ -16,6 +16,9 @@ use crate::setup::{Missing, Parts};
 /// compile wasmtime a second time, otherwise than for the CLI.
 const APART: [&str; 3] = ["tokenwell-connection", "tokenwell-tests", "xtask"];
 
+/// The package without tests, which takes long to compile.
+const UNTESTED: &str = "tokenwell-bench";
+
 /// The longest that the fault tests may take.
 const FAULTS_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -82,7 +85,8 @@ pub fn faults(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result
 
 /// The packages that are tested together.
 fn together() -> Vec<&'static str> {
-    let apart = APART.iter().flat_map(|name| ["--exclude", name]);
+    let apart = APART.iter().chain([&UNTESTED]);
+    let apart = apart.flat_map(|name| ["--exclude", name]);
     std::iter::once("--workspace").chain(apart).collect()
 }
 
