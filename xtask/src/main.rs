@@ -2,7 +2,9 @@
 //! measure Tokenwell. Every command sets up what it needs and a second run
 //! repeats nothing that is done.
 
+mod bench;
 mod component;
+mod numbers;
 mod optimizer;
 mod packages;
 mod precompiled;
@@ -34,7 +36,10 @@ Commands:
                             --faults runs the fault tests alone and in full, in at most 15
                             minutes, and says in numbers what they did
   lint                      clippy on everything, warnings are errors
-  bench [--json]            build, then run the benchmarks
+  bench [--hosts] [--json]  build, run the benchmarks, print a table with the limits and how
+                            the numbers have changed since the last run; --hosts measures the
+                            packages for Node and Python as well, each beside its language's
+                            own; --json prints one object in place of the table
 
 Options:
   -v, --verbose             show the output of cargo, npm, pip and apt-get as it comes
@@ -49,7 +54,7 @@ enum Task {
     Demo(Vec<OsString>),
     Test { faults: bool, filters: Vec<String> },
     Lint,
-    Bench { json: bool },
+    Bench(bench::Options),
 }
 
 /// Reads the arguments; gives the task and whether to be verbose.
@@ -70,7 +75,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Task, bool)> 
                         filters: Vec::new(),
                     },
                     Some("lint") => Task::Lint,
-                    Some("bench") => Task::Bench { json: false },
+                    Some("bench") => Task::Bench(bench::Options::default()),
                     _ => bail!("there is no command {}", name.display()),
                 });
             }
@@ -78,7 +83,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Task, bool)> 
             (Short('v') | Long("verbose"), Some(_)) => verbose = true,
             (Long("faults"), Some(Task::Test { faults, .. })) => *faults = true,
             (Value(filter), Some(Task::Test { filters, .. })) => filters.push(filter.string()?),
-            (Long("json"), Some(Task::Bench { json })) => *json = true,
+            (Long("json"), Some(Task::Bench(options))) => options.json = true,
+            (Long("hosts"), Some(Task::Bench(options))) => options.hosts = true,
             (other, _) => return Err(other.unexpected().into()),
         }
     }
@@ -129,18 +135,9 @@ fn perform(task: Task, ui: &Ui) -> Result<ExitCode> {
             return suite::test(ui, &root, &parts, &filters);
         }
         Task::Lint => lint(ui, &root)?,
-        Task::Bench { json } => {
-            if !root.join("tests/benches").is_dir() {
-                eprintln!("error: there are no benchmarks yet (tests/benches)");
-                return Ok(ExitCode::from(2));
-            }
+        Task::Bench(options) => {
             build(ui, &root)?;
-            let mut bench = cargo(&root);
-            bench.args(["bench", "--package", "tokenwell-tests", "--benches"]);
-            if json {
-                bench.args(["--", "--json"]);
-            }
-            return become_process(&mut bench);
+            bench::run(ui, &root, options)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -257,6 +254,19 @@ mod tests {
     }
 
     #[test]
+    fn bench_takes_hosts_and_json_in_any_order() {
+        let options = |json, hosts| Task::Bench(bench::Options { json, hosts });
+        assert_eq!(parse_words("bench").unwrap().0, options(false, false));
+        assert_eq!(
+            parse_words("bench --hosts").unwrap().0,
+            options(false, true)
+        );
+        let (task, verbose) = parse_words("bench --json -v --hosts").unwrap();
+        assert_eq!(task, options(true, true));
+        assert!(verbose);
+    }
+
+    #[test]
     fn no_command_shows_the_help() {
         assert_eq!(parse_words("").unwrap(), (Task::Help, false));
     }
@@ -265,6 +275,8 @@ mod tests {
     fn an_option_of_another_command_is_refused() {
         assert!(parse_words("build --faults").is_err());
         assert!(parse_words("test --json").is_err());
+        assert!(parse_words("test --hosts").is_err());
+        assert!(parse_words("bench --faults").is_err());
         assert!(parse_words("biuld").is_err());
     }
 }

@@ -14,12 +14,14 @@ use crate::setup::{Missing, Parts};
 /// The packages tested apart from the rest. Cargo unites the features of what
 /// the packages it is given depend on, and with these among them it would
 /// compile wasmtime a second time, otherwise than for the CLI.
-const APART: [&str; 5] = [
-    "tokenwell-connection",
+const APART: [&str; 3] = ["tokenwell-connection", "tokenwell-tests", "xtask"];
+
+/// The packages without tests: the benchmarks, which take long to compile, and
+/// what the tests have as components.
+const UNTESTED: [&str; 3] = [
+    "tokenwell-bench",
     "tokenwell-test-hostile",
     "tokenwell-test-plugins",
-    "tokenwell-tests",
-    "xtask",
 ];
 
 /// The longest that the fault tests may take.
@@ -88,7 +90,8 @@ pub fn faults(ui: &Ui, root: &Path, parts: &Parts, filters: &[String]) -> Result
 
 /// The packages that are tested together.
 fn together() -> Vec<&'static str> {
-    let apart = APART.iter().flat_map(|name| ["--exclude", name]);
+    let apart = APART.iter().chain(&UNTESTED);
+    let apart = apart.flat_map(|name| ["--exclude", name]);
     std::iter::once("--workspace").chain(apart).collect()
 }
 
