@@ -1,6 +1,7 @@
-//! The benchmarks. Whatever is compared is measured side by side in one run and
-//! by turns, so that whatever else the machine does meets both sides; what is
-//! given are medians. `cargo xtask bench` runs them and makes a table of it.
+//! The benchmarks. Whatever is compared is measured side by side in one run, and
+//! by turns, so that whatever else the machine does meets both sides; only the
+//! smallest are Criterion's, which measures one after the other. What is given are
+//! medians. `cargo xtask bench` runs them and makes a table of it.
 
 mod allocations;
 mod exchange;

@@ -29,9 +29,10 @@ pub fn measure() -> Result<Group, Failure> {
     let directory = TempDir::new()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--criterion").arg(directory.path());
-    command.stdout(Stdio::null());
-    if !command.status()?.success() {
-        return Err("Criterion's part of the benchmarks failed".into());
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("Criterion's part of the benchmarks failed: {told}").into());
     }
     let median = |id: &str| -> Result<f64, Failure> {
         let estimates = directory.path().join(id).join("new/estimates.json");
