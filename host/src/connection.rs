@@ -7,8 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use wasmtime::Store;
-use wasmtime::component::ResourceAny;
+use wasmtime::component::{Instance, ResourceAny};
 use zeroize::Zeroizing;
 
 use crate::contract::bindings::InteractiveConnection;
@@ -19,7 +18,7 @@ use crate::contract::{
     ResolvedField, SecretError, Severity, Status, StorageFailureKind, StoreError, TlsMode, Token,
     TokenOptions,
 };
-use crate::engine::State;
+use crate::engine::Placed;
 use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
@@ -195,14 +194,15 @@ impl Connection {
         if let Some(token) = self.handed_out_before(options).await {
             return Ok(token);
         }
-        let (token, seen) = self
-            .make(Sends::Requests, async |open| {
-                let (guest, store, connection) = open.parts();
-                let token = guest.call_token(&mut *store, connection, options).await?;
-                Ok(token.map(|token| (token, store.data_mut().seen.take())))
-            })
-            .await?;
-        if let Some((key, version)) = seen {
+        let Opened {
+            instance,
+            mut store,
+            connection,
+        } = self.open(Sends::Requests).await?;
+        let drawing = &self.inner.host.runtime().drawing;
+        let drawn = drawing.token(&mut store, &instance, connection, options);
+        let token = outcome(drawn.await, &store)?;
+        if let Some((key, version)) = store.data_mut().seen.take() {
             self.remember(Some(Arc::new(HandedOut {
                 token: token.clone(),
                 key,
@@ -570,18 +570,18 @@ impl Connection {
         sends: Sends,
         make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
     ) -> Result<T, Error> {
-        let mut open = self.open(sends).await?;
-        let error = match make(&mut open).await {
-            Ok(Ok(made)) => return Ok(made),
-            Ok(Err(error)) => Error::from(error),
-            Err(trap) => return Err(trap.into()),
+        let Opened {
+            instance,
+            mut store,
+            connection,
+        } = self.open(sends).await?;
+        let mut open = Open {
+            component: self.inner.host.runtime().exports(&mut store, &instance)?,
+            store,
+            connection,
         };
-        // The component is told in the few words that `wasi:http` has, and takes
-        // it for a failure of the network.
-        match open.store.data().guest_http.take_refusal() {
-            Some(why) => Err(Error::Forbidden(why)),
-            None => Err(error),
-        }
+        let made = make(&mut open).await;
+        outcome(made, &open.store)
     }
 
     /// How long a request may take.
@@ -694,22 +694,37 @@ impl Connection {
         Ok(Some(identity))
     }
 
-    async fn open(&self, sends: Sends) -> Result<Open, Error> {
+    async fn open(&self, sends: Sends) -> Result<Opened, Error> {
+        let host = &self.inner.host;
         let http = match sends {
-            Sends::Nothing => GuestHttp::new(self.inner.host.services().http.anonymous(), None),
+            Sends::Nothing => GuestHttp::new(host.services().http.anonymous(), None),
             Sends::Requests => GuestHttp::new(self.http().await?, Some(self.rules())),
         };
-        let (component, mut store) = self.inner.host.instantiate_with(http).await?;
-        let connection = component
-            .tokenwell_oauth2_connections()
-            .connection()
-            .call_open(&mut store, &self.inner.name, &self.inner.config)
-            .await??;
-        Ok(Open {
-            component,
+        let (instance, mut store) = host.instance(http).await?;
+        let drawing = &host.runtime().drawing;
+        let opening = drawing.open(&mut store, &instance, &self.inner.name, &self.inner.config);
+        Ok(Opened {
+            connection: opening.await??,
+            instance,
             store,
-            connection,
         })
+    }
+}
+
+/// What a call came to.
+fn outcome<T>(
+    made: wasmtime::Result<Result<T, ConnectionError>>,
+    store: &Placed,
+) -> Result<T, Error> {
+    let error = match made? {
+        Ok(made) => return Ok(made),
+        Err(error) => Error::from(error),
+    };
+    // The component is told in the few words that `wasi:http` has, and takes
+    // it for a failure of the network.
+    match store.data().guest_http.take_refusal() {
+        Some(why) => Err(Error::Forbidden(why)),
+        None => Err(error),
     }
 }
 
@@ -736,14 +751,21 @@ fn problem(field: &str, message: String) -> Problem {
 }
 
 /// A connection that is open in an instance of its own.
+struct Opened {
+    instance: Instance,
+    store: Placed,
+    connection: ResourceAny,
+}
+
+/// The same, with all that the instance exports.
 struct Open {
     component: InteractiveConnection,
-    store: Store<State>,
+    store: Placed,
     connection: ResourceAny,
 }
 
 impl Open {
-    fn parts(&mut self) -> (GuestConnection<'_>, &mut Store<State>, ResourceAny) {
+    fn parts(&mut self) -> (GuestConnection<'_>, &mut Placed, ResourceAny) {
         let guest = self.component.tokenwell_oauth2_connections().connection();
         (guest, &mut self.store, self.connection)
     }

@@ -7,10 +7,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{Component, HasData, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{
+    Component, ComponentExportIndex, HasData, HasSelf, Instance, InstancePre, Linker, ResourceAny,
+    ResourceTable,
+};
 use wasmtime::{
-    Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits,
-    StoreLimitsBuilder, UpdateDeadline,
+    AsContext, AsContextMut, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Store, StoreContext, StoreContextMut, StoreLimits, StoreLimitsBuilder, UpdateDeadline,
 };
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtx, WasiClocksCtxView};
 use wasmtime_wasi::p2::bindings::{clocks, io, random};
@@ -18,7 +21,8 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomCtx};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::contract::bindings::tokenwell::oauth2::{events, secrets, token_store, user_agent};
-use crate::contract::bindings::{InteractiveConnection, InteractiveConnectionPre};
+use crate::contract::bindings::{InteractiveConnection, InteractiveConnectionIndices};
+use crate::contract::{Config, Error as ConnectionError, Token, TokenOptions};
 use crate::embedded;
 use crate::error::BuildError;
 use crate::http_client::GuestHttp;
@@ -41,7 +45,8 @@ pub struct Limits {
     /// How many instances there may be at once; 256. A call that finds none free
     /// waits for one; an authorization holds one while it waits for its user. The
     /// address space for all of them is reserved when the
-    /// host is built; memory is taken as it is used.
+    /// host is built; memory is taken as it is used, and up to 1 MiB of it kept,
+    /// cleared, for the next call.
     pub instances: NonZeroU32,
 }
 
@@ -61,7 +66,10 @@ impl Default for Limits {
 
 /// The component, compiled and linked.
 pub(crate) struct Runtime {
-    pre: InteractiveConnectionPre<State>,
+    pre: InstancePre<State>,
+    exports: InteractiveConnectionIndices,
+    /// What drawing a token takes.
+    pub(crate) drawing: Drawing,
     ticker: Ticker,
     limits: Limits,
     free: Arc<Semaphore>,
@@ -81,8 +89,11 @@ impl Runtime {
             }
             None => embedded::component(&engine)?,
         };
+        let pre = link(&component).map_err(unfit)?;
         Ok(Self {
-            pre: link(&component).map_err(unfit)?,
+            exports: InteractiveConnectionIndices::new(&pre).map_err(unfit)?,
+            drawing: Drawing::of(&component).map_err(unfit)?,
+            pre,
             ticker: Ticker::start(engine),
             limits,
             free: Arc::new(Semaphore::new(limits.instances.get() as usize)),
@@ -94,7 +105,8 @@ impl Runtime {
         &self,
         services: Arc<Services>,
         http: GuestHttp,
-    ) -> wasmtime::Result<(InteractiveConnection, Store<State>)> {
+    ) -> wasmtime::Result<(Instance, Placed)> {
+        let place = Arc::clone(&self.free).acquire_owned().await?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
         let state = State {
@@ -113,9 +125,8 @@ impl Runtime {
             services,
             seen: None,
             _running: self.ticker.running(),
-            _place: Arc::clone(&self.free).acquire_owned().await?,
         };
-        let mut store = Store::new(self.pre.engine(), state);
+        let mut store = Store::new(self.pre.component().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_epoch_deadline(1);
         let most = self.limits.compute.as_millis() / TICK.as_millis();
@@ -128,8 +139,106 @@ impl Runtime {
                 UpdateDeadline::Yield(1)
             })
         });
-        let instance = self.pre.instantiate_async(&mut store).await?;
-        Ok((instance, store))
+        let mut placed = Placed {
+            store,
+            _place: place,
+        };
+        let instance = self.pre.instantiate_async(&mut placed.store).await?;
+        Ok((instance, placed))
+    }
+
+    /// All that an instance exports.
+    pub(crate) fn exports(
+        &self,
+        store: &mut Placed,
+        instance: &Instance,
+    ) -> wasmtime::Result<InteractiveConnection> {
+        self.exports.load(store, instance)
+    }
+}
+
+/// A store, and the place that it has among the instances. The place is given back
+/// when the store is gone, which is later than when its data is.
+pub(crate) struct Placed {
+    store: Store<State>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsContext for Placed {
+    type Data = State;
+
+    fn as_context(&self) -> StoreContext<'_, State> {
+        self.store.as_context()
+    }
+}
+
+impl AsContextMut for Placed {
+    fn as_context_mut(&mut self) -> StoreContextMut<'_, State> {
+        self.store.as_context_mut()
+    }
+}
+
+impl Placed {
+    pub(crate) fn data(&self) -> &State {
+        self.store.data()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+}
+
+/// The two functions that drawing a token takes. The types of what is exported
+/// are checked in each instance, and to check those of everything takes longer
+/// than a token does.
+pub(crate) struct Drawing {
+    open: ComponentExportIndex,
+    token: ComponentExportIndex,
+}
+
+/// The interface that they are in.
+const CONNECTIONS: &str = "tokenwell:oauth2/connections@0.2.0";
+
+impl Drawing {
+    fn of(component: &Component) -> wasmtime::Result<Self> {
+        let interface = component.get_export_index(None, CONNECTIONS);
+        let function = |name: &str| {
+            let found = component.get_export_index(interface.as_ref(), name);
+            found.ok_or_else(|| wasmtime::format_err!("{CONNECTIONS} has no function {name}"))
+        };
+        Ok(Self {
+            open: function("[static]connection.open")?,
+            token: function("[method]connection.token")?,
+        })
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn open(
+        &self,
+        store: &mut Placed,
+        instance: &Instance,
+        name: &str,
+        config: &Config,
+    ) -> wasmtime::Result<Result<ResourceAny, ConnectionError>> {
+        type Opened = (Result<ResourceAny, ConnectionError>,);
+        let open = instance.get_typed_func::<(&str, &Config), Opened>(&mut *store, &self.open)?;
+        let (opened,) = open.call_async(store, (name, config)).await?;
+        Ok(opened)
+    }
+
+    /// Draws a token.
+    pub(crate) async fn token(
+        &self,
+        store: &mut Placed,
+        instance: &Instance,
+        connection: ResourceAny,
+        options: &TokenOptions,
+    ) -> wasmtime::Result<Result<Token, ConnectionError>> {
+        type Drawn = (Result<Token, ConnectionError>,);
+        let token = instance
+            .get_typed_func::<(ResourceAny, &TokenOptions), Drawn>(&mut *store, &self.token)?;
+        let (drawn,) = token.call_async(store, (connection, options)).await?;
+        Ok(drawn)
     }
 }
 
@@ -159,11 +268,20 @@ fn pooling_engine(limits: &Limits) -> wasmtime::Result<Engine> {
         .max_core_instances_per_component(INSTANCE_PARTS as u32)
         .max_tables_per_component(INSTANCE_PARTS as u32)
         .max_memory_size(limits.memory)
+        // What a call has written is cleared when its place is given back. As
+        // many bytes are cleared by writing to them; giving pages back to the
+        // system and having them anew takes many times as long.
+        .linear_memory_keep_resident(RESIDENT)
+        .table_keep_resident(RESIDENT)
+        .pagemap_scan(Enabled::Auto)
         .table_elements(TABLE_ELEMENTS);
     let mut config = configuration();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).or_else(|_| Engine::new(&configuration()))
 }
+
+/// How much of its memory a place keeps while it is free: what a call uses.
+const RESIDENT: usize = 1 << 20;
 
 /// How many core instances and tables the places hold for each instance: the
 /// component, what joins it to its imports, and one to spare.
@@ -176,9 +294,8 @@ pub(crate) fn configuration() -> wasmtime::Config {
     config
 }
 
-fn link(component: &Component) -> wasmtime::Result<InteractiveConnectionPre<State>> {
-    let pre = linker(component.engine())?.instantiate_pre(component)?;
-    InteractiveConnectionPre::new(pre)
+fn link(component: &Component) -> wasmtime::Result<InstancePre<State>> {
+    linker(component.engine())?.instantiate_pre(component)
 }
 
 /// Everything that a component may import, and nothing else.
@@ -212,7 +329,6 @@ pub(crate) struct State {
     pub(crate) guest_http: GuestHttp,
     limits: StoreLimits,
     _running: Running,
-    _place: OwnedSemaphorePermit,
 }
 
 impl State {
@@ -300,5 +416,28 @@ struct Running(Arc<Ticking>);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_place_is_free_once_the_instance_is_gone_and_no_sooner() {
+        let limits = Limits {
+            instances: NonZeroU32::MIN,
+            ..Limits::default()
+        };
+        let host = Host::builder().limits(limits).build().unwrap();
+        let connection = host.connection("crm", Config::default());
+        let calls = (0..1000).map(|_| {
+            let connection = connection.clone();
+            tokio::spawn(async move { connection.check().await.map(drop) })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap().unwrap();
+        }
     }
 }

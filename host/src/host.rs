@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wasmtime::Store;
+use wasmtime::component::Instance;
 
 use crate::connection::Connection;
 use crate::contract::bindings::InteractiveConnection;
 use crate::contract::{Config, Provider, ProviderSummary};
-use crate::engine::{Limits, Runtime, State};
+use crate::engine::{Limits, Placed, Runtime};
 use crate::error::{BuildError, Error};
 use crate::events::{EventSink, Sinks};
 use crate::http_client::{DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClients, Rules};
@@ -151,18 +151,27 @@ impl Host {
     }
 
     /// A fresh instance of the component, for what concerns no connection.
-    async fn instantiate(&self) -> Result<(InteractiveConnection, Store<State>), Error> {
+    async fn instantiate(&self) -> Result<(InteractiveConnection, Placed), Error> {
         let http = GuestHttp::new(self.services().http.anonymous(), None);
         self.instantiate_with(http).await
     }
 
-    /// A fresh instance of the component that sends in that way.
-    pub(crate) async fn instantiate_with(
+    async fn instantiate_with(
         &self,
         http: GuestHttp,
-    ) -> Result<(InteractiveConnection, Store<State>), Error> {
+    ) -> Result<(InteractiveConnection, Placed), Error> {
+        let (instance, mut store) = self.instance(http).await?;
+        Ok((self.runtime().exports(&mut store, &instance)?, store))
+    }
+
+    /// A fresh instance of the component that sends in that way.
+    pub(crate) async fn instance(&self, http: GuestHttp) -> Result<(Instance, Placed), Error> {
         let services = Arc::clone(&self.inner.services);
-        Ok(self.inner.runtime.instantiate(services, http).await?)
+        Ok(self.runtime().instantiate(services, http).await?)
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
     }
 
     pub(crate) fn services(&self) -> &Services {
