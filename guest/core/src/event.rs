@@ -1,7 +1,11 @@
 //! What happens to a connection, told as it happens and kept in its history.
 
-use crate::json::{stored_cases, stored_fields};
+use crate::json::{Stored, stored_cases, stored_fields};
 use crate::time::Timestamp;
+use serde_json::Value;
+
+/// How many events a history keeps.
+const HISTORY_LIMIT: usize = 50;
 
 /// What happened. The list grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,5 +88,181 @@ impl Event {
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.details.push((name.to_owned(), value.into()));
         self
+    }
+}
+
+/// What has happened, the latest last.
+///
+/// It is kept as it is stored, a line for each event with its parts between tabs,
+/// since each renewal reads and writes it and hardly anyone looks at it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History(String);
+
+impl History {
+    /// The events.
+    pub fn events(&self) -> Vec<Event> {
+        self.0.lines().filter_map(read).collect()
+    }
+
+    /// Adds an event, and forgets the oldest. The same failure again, or the same
+    /// quirk, takes the place of the one before: an outage of a day must not push
+    /// out everything else.
+    pub fn add(&mut self, event: &Event) {
+        let line = write(event);
+        let repeated = match event.kind {
+            EventKind::RenewalFailed => self.0.lines().next_back(),
+            EventKind::QuirkApplied => self.0.lines().find(|earlier| is_same(earlier, &line)),
+            _ => None,
+        };
+        if let Some(repeated) = repeated.filter(|earlier| is_same(earlier, &line)) {
+            let at = repeated.as_ptr().addr() - self.0.as_ptr().addr();
+            self.0.replace_range(at..=at + repeated.len(), "");
+        }
+        while self.0.lines().count() >= HISTORY_LIMIT
+            && let Some((oldest, _)) = self.0.split_once('\n')
+        {
+            self.0.replace_range(..=oldest.len(), "");
+        }
+        self.0.push_str(&line);
+    }
+}
+
+/// The line of an event.
+fn write(event: &Event) -> String {
+    let mut line = event.at.0.to_string();
+    let parts = event.details.iter().flat_map(|(name, value)| [name, value]);
+    for part in [event.kind.as_str(), &event.message]
+        .into_iter()
+        .chain(parts.map(String::as_str))
+    {
+        line.push('\t');
+        line.extend(part.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    }
+    line.push('\n');
+    line
+}
+
+/// The event of a line; `None` for one of a kind that a later version has.
+fn read(line: &str) -> Option<Event> {
+    let mut parts = line.split('\t').map(str::to_owned);
+    let mut event = Event::new(
+        Timestamp(parts.next()?.parse().ok()?),
+        EventKind::restore(&Value::String(parts.next()?))?,
+        parts.next()?,
+    );
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        event.details.push((name, value));
+    }
+    Some(event)
+}
+
+/// Whether two lines tell the same at different times.
+fn is_same(one: &str, other: &str) -> bool {
+    let told = |line: &str| {
+        let mut parts = line.trim_end_matches('\n').split('\t').skip(1);
+        (
+            parts.next().map(str::to_owned),
+            parts.next().map(str::to_owned),
+        )
+    };
+    told(one) == told(other)
+}
+
+impl Stored for History {
+    fn store(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+
+    fn restore(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(Self::default()),
+            Value::String(lines) => Some(Self(lines.clone())),
+            // What an earlier version wrote.
+            events => {
+                let events = Vec::<Event>::restore(events)?;
+                Some(Self(events.iter().map(write).collect()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(events: &[(u64, EventKind, &str)]) -> History {
+        let mut history = History::default();
+        for (at, kind, message) in events {
+            history.add(&Event::new(Timestamp(*at), *kind, *message));
+        }
+        history
+    }
+
+    fn times(history: &History) -> Vec<u64> {
+        history.events().iter().map(|event| event.at.0).collect()
+    }
+
+    #[test]
+    fn an_event_is_read_back_as_it_was() {
+        let event = Event::new(Timestamp(7), EventKind::Renewed, "It was due.")
+            .with("reason", "early")
+            .with("empty", "");
+        let mut history = History::default();
+        history.add(&event);
+        assert_eq!(history.events(), [event]);
+        assert_eq!(History::restore(&history.store()), Some(history));
+    }
+
+    #[test]
+    fn what_would_end_a_part_or_a_line_is_a_blank() {
+        let history = history(&[(1, EventKind::RenewalFailed, "a\tb\r\nc")]);
+        assert_eq!(history.events()[0].message, "a b  c");
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten() {
+        let events: Vec<_> = (0..60).map(|at| (at, EventKind::Renewed, "")).collect();
+        assert_eq!(times(&history(&events)), Vec::from_iter(10..60));
+    }
+
+    #[test]
+    fn the_same_failure_again_takes_one_place() {
+        use EventKind::{RenewalFailed, Renewed};
+        let history = history(&[
+            (1, RenewalFailed, "a"),
+            (2, RenewalFailed, "a"),
+            (3, RenewalFailed, "b"),
+            (4, RenewalFailed, "b"),
+            (5, Renewed, ""),
+            (6, RenewalFailed, "b"),
+        ]);
+        assert_eq!(times(&history), [2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn the_same_quirk_again_takes_one_place_wherever_it_was() {
+        use EventKind::{QuirkApplied, Renewed};
+        let history = history(&[
+            (1, QuirkApplied, "a"),
+            (2, QuirkApplied, "b"),
+            (3, Renewed, "a"),
+            (4, QuirkApplied, "a"),
+        ]);
+        assert_eq!(times(&history), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_history_of_an_earlier_version_is_read() {
+        let events = vec![Event::new(Timestamp(7), EventKind::Renewed, "b").with("c", "d")];
+        let restored = History::restore(&events.store()).expect("a history");
+        assert_eq!(restored.events(), events);
+    }
+
+    #[test]
+    fn a_line_of_a_later_version_is_passed_over_and_kept() {
+        let stored = Value::String("1\tforetold\tx\n2\trenewed\ty\n".to_owned());
+        let history = History::restore(&stored).expect("a history");
+        assert_eq!(times(&history), [2]);
+        assert_eq!(history.store(), stored);
     }
 }

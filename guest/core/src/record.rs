@@ -4,15 +4,12 @@
 use crate::authorization::PendingAuthorization;
 use crate::device_authorization::PendingDevice;
 use crate::error::{Reauthorization, ServerError, Violation};
-use crate::event::{Event, EventKind};
+use crate::event::History;
 use crate::json::{self, Object, Stored, stored_cases, stored_fields};
 use crate::metadata::Server;
 use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::Value;
-
-/// How many events the history keeps.
-const HISTORY_LIMIT: usize = 50;
 
 /// How many authorizations may be under way at once; the oldest makes room.
 const PENDING_LIMIT: usize = 16;
@@ -233,7 +230,7 @@ pub struct Record {
     /// The device authorization under way; a new one takes its place.
     pub device: Option<PendingDevice>,
     /// What happened, the latest last.
-    pub history: Vec<Event>,
+    pub history: History,
 }
 
 stored_fields!(Record {
@@ -247,26 +244,6 @@ stored_fields!(Record {
 });
 
 impl Record {
-    /// Adds to the history, which forgets its oldest. The same failure again,
-    /// or the same quirk, takes the place of the one before: an outage of a day
-    /// must not push out everything else.
-    pub fn remember(&mut self, event: Event) {
-        let is_same =
-            |earlier: &Event| earlier.kind == event.kind && earlier.message == event.message;
-        match event.kind {
-            EventKind::RenewalFailed if self.history.last().is_some_and(is_same) => {
-                self.history.pop();
-            }
-            EventKind::QuirkApplied => self.history.retain(|earlier| !is_same(earlier)),
-            _ => {}
-        }
-        if self.history.len() >= HISTORY_LIMIT {
-            let excess = self.history.len() + 1 - HISTORY_LIMIT;
-            self.history.drain(..excess);
-        }
-        self.history.push(event);
-    }
-
     /// Adds an authorization, and forgets those that are too late.
     pub fn add_pending(&mut self, authorization: PendingAuthorization, now: Timestamp) {
         self.pending.retain(|pending| now < pending.expires_at);
@@ -281,29 +258,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_history_forgets_its_oldest() {
-        let mut record = Record::default();
-        for at in 0..60 {
-            record.remember(Event::new(Timestamp(at), EventKind::Renewed, ""));
-        }
-        assert_eq!(record.history.len(), HISTORY_LIMIT);
-        assert_eq!(
-            record.history.last().map(|event| event.at),
-            Some(Timestamp(59))
-        );
-    }
-
-    #[test]
-    fn the_same_failure_again_takes_one_place() {
-        let mut record = Record::default();
-        for (at, message) in [(1, "a"), (2, "a"), (3, "b"), (4, "b")] {
-            record.remember(Event::new(Timestamp(at), EventKind::RenewalFailed, message));
-        }
-        let kept: Vec<_> = record.history.iter().map(|event| event.at.0).collect();
-        assert_eq!(kept, [2, 4]);
-    }
 
     #[test]
     fn pending_authorizations_are_bounded_and_expire() {

@@ -8,13 +8,11 @@
 
 use crate::error::{Error, Result, StorageFailureKind};
 use crate::platform::{Random, SealingKey};
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
+use tokenwell_sealing::{NONCE_LENGTH, decrypt, encrypt};
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 3] = b"TWS";
 const FORMAT: u8 = 1;
-const NONCE_LENGTH: usize = 12;
 
 /// Seals a record for a store key under the first of the keys.
 ///
@@ -43,13 +41,8 @@ pub fn seal(
     let aad = associated_data(&sealed, store_key);
     let mut nonce = [0; NONCE_LENGTH];
     random.fill(&mut nonce);
-    let payload = Payload {
-        msg: plain,
-        aad: &aad,
-    };
-    let ciphertext = cipher(key)
-        .encrypt(&Nonce::from(nonce), payload)
-        .map_err(|_| Error::storage(StorageFailureKind::Corrupt, "the record is too large"))?;
+    let ciphertext = encrypt(&key.key, &nonce, &aad, plain)
+        .ok_or_else(|| Error::storage(StorageFailureKind::Corrupt, "the record is too large"))?;
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(&ciphertext);
     Ok(sealed)
@@ -78,13 +71,9 @@ pub fn open(keys: &[SealingKey], store_key: &str, sealed: &[u8]) -> Result<Zeroi
             ),
         ));
     };
-    let payload = Payload {
-        msg: parts.ciphertext,
-        aad: &associated_data(parts.header, store_key),
-    };
-    let plain = cipher(key)
-        .decrypt(&Nonce::from(*parts.nonce), payload)
-        .map_err(|_| corrupt("the record is damaged, or belongs to another connection"))?;
+    let aad = associated_data(parts.header, store_key);
+    let plain = decrypt(&key.key, parts.nonce, &aad, parts.ciphertext)
+        .ok_or_else(|| corrupt("the record is damaged, or belongs to another connection"))?;
     Ok(Zeroizing::new(plain))
 }
 
@@ -126,10 +115,6 @@ fn split(sealed: &[u8]) -> Result<Parts<'_>> {
 
 fn corrupt(what: &str) -> Box<Error> {
     Error::storage(StorageFailureKind::Corrupt, what)
-}
-
-fn cipher(key: &SealingKey) -> ChaCha20Poly1305 {
-    ChaCha20Poly1305::new(&Key::from(key.key))
 }
 
 fn associated_data(header: &[u8], store_key: &str) -> Vec<u8> {

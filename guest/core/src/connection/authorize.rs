@@ -412,7 +412,7 @@ impl<P: Platform> Connection<P> {
                         cause: cause.clone(),
                     });
                 }
-                record.remember(event.clone());
+                record.history.add(&event);
                 Ok(())
             })
             .await;

@@ -130,7 +130,7 @@ impl<P: Platform> Connection<P> {
     /// # Errors
     /// Storage.
     pub async fn history(&self) -> Result<Vec<Event>> {
-        Ok(self.load().await?.record.history.clone())
+        Ok(self.load().await?.record.history.events())
     }
 
     /// The token endpoint's last successful response, whole, as JSON.
@@ -167,7 +167,7 @@ impl<P: Platform> Connection<P> {
             record.failure = None;
             record.device = None;
             if had_one {
-                record.remember(event.clone());
+                record.history.add(&event);
             }
             Ok(())
         })

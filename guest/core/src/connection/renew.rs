@@ -376,7 +376,7 @@ impl<P: Platform> Connection<P> {
                 "a renewal was interrupted after it was begun; whether the server acted on it is not known",
             );
             let event = event.with("begun_at", intent.at.seconds().to_string());
-            record.remember(event.clone());
+            record.history.add(&event);
             told = Some(event);
         }
         // While the same refresh token is tried, the doubt about it stays.
@@ -688,7 +688,7 @@ impl<P: Platform> Connection<P> {
                 self.put_expiry(credential, expiry);
             }
             if let Some(quirk) = &quirk {
-                current.remember(quirk.clone());
+                current.history.add(quirk);
             }
             Ok(())
         };
@@ -899,7 +899,7 @@ impl<P: Platform> Connection<P> {
                     journal => *journal = None,
                 }
                 record.failure = Some(failure.clone());
-                record.remember(event.clone());
+                record.history.add(&event);
                 told = Some(event.clone());
                 Ok(())
             })
@@ -923,7 +923,7 @@ fn put_in_doubt(record: &mut Record, now: Timestamp) -> Option<Event> {
         EventKind::RenewalInterrupted,
         "a renewal stalled beyond its lease, and another sent the same refresh token; the server may take that for theft",
     );
-    record.remember(event.clone());
+    record.history.add(&event);
     Some(event)
 }
 
@@ -990,7 +990,7 @@ impl NewCredential {
         });
         let events: Vec<_> = quirks.chain([event]).collect();
         for event in &events {
-            record.remember(event.clone());
+            record.history.add(event);
         }
         record.generation += 1;
         record.credential = Some(credential.clone());
