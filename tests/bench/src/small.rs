@@ -84,16 +84,18 @@ pub fn estimate(directory: &Path) -> Result<(), Failure> {
             &runtime,
             &format!("warm-{place}"),
             async || {
-                Ok(drop(
-                    connection.token(black_box(TokenOptions::default())).await?,
-                ))
+                connection.token(black_box(TokenOptions::default())).await?;
+                Ok(())
             },
         );
         bench(
             &mut criterion,
             &runtime,
             &format!("warm-{place}-core"),
-            async || Ok(drop(core.token(black_box(&CoreOptions::default())).await?)),
+            async || {
+                core.token(black_box(&CoreOptions::default())).await?;
+                Ok(())
+            },
         );
     }
 
@@ -101,7 +103,8 @@ pub fn estimate(directory: &Path) -> Result<(), Failure> {
     bench(&mut criterion, &runtime, "instance-memory", async || {
         // It has handed out nothing yet.
         let connection = memory.host.connection(NAME, config.clone());
-        Ok(drop(connection.token(TokenOptions::default()).await?))
+        connection.token(TokenOptions::default()).await?;
+        Ok(())
     });
     let config =
         tokenwell_core::config::parse(&memory.config).map_err(|found| format!("{found:?}"))?;
@@ -112,7 +115,8 @@ pub fn estimate(directory: &Path) -> Result<(), Failure> {
         async || {
             let native = memory.native.clone();
             let core = tokenwell_core::connection::Connection::open(NAME, config.clone(), native)?;
-            Ok(drop(core.token(&CoreOptions::default()).await?))
+            core.token(&CoreOptions::default()).await?;
+            Ok(())
         },
     );
     // What was at hand was not asked for.

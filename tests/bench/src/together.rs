@@ -52,7 +52,10 @@ pub fn measure() -> Result<Group, Failure> {
                 &server,
                 connections.iter().map(|connection| {
                     let connection = connection.clone();
-                    async move { Ok(drop(connection.token(TokenOptions::default()).await?)) }
+                    async move {
+                        connection.token(TokenOptions::default()).await?;
+                        Ok(())
+                    }
                 }),
             )
             .await?;
