@@ -341,7 +341,11 @@ fn another_language_reads_the_tokens_by_what_is_documented() {
     let expires_at = cli.status("shop")["expires_at"].as_u64();
     let millis = credential["expires_at"].as_u64();
     assert_eq!(millis.map(|millis| millis / 1000), expires_at);
-    assert!(credential["response"].is_string() && before["history"].is_array());
+    assert!(credential["response"].is_string());
+    let history = text(&before, "history");
+    let latest = history.lines().next_back().expect("an event");
+    let kind = latest.split('\t').nth(1);
+    assert_eq!(kind, Some("authorized"), "{history}");
 
     // A record under the key before the last one.
     let tokens = cli.directory().join("shop.tokens");
