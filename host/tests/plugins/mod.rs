@@ -202,6 +202,12 @@ impl Platform {
         Grants::of(["invoices", "thief"], connections)
     }
 
+    /// The plugin may use the connection for the API.
+    fn grants_to(&self, plugin: &str) -> Grants {
+        let api = self.api.url("");
+        self.grants().allow(plugin, "crm", &api).unwrap()
+    }
+
     /// What the API was sent, without the requests for tokens.
     fn api_requests(&self) -> Vec<ReceivedRequest> {
         let mut requests = self.api.requests();
@@ -220,10 +226,7 @@ fn echo(request: &ReceivedRequest) -> Scripted {
 #[tokio::test]
 async fn a_plugin_calls_a_protected_api_with_a_token_that_it_never_sees() {
     let platform = Platform::start();
-    let grants = platform.grants();
-    let grants = grants
-        .allow("invoices", "crm", &platform.api.url(""))
-        .unwrap();
+    let grants = platform.grants_to("invoices");
     let mut plugin = Plugin::start("invoices", &grants).await;
     let answer = plugin.post(&platform.api.url("/echo"), "invoice 7").await;
     let answer = answer.unwrap();
@@ -257,10 +260,7 @@ async fn a_plugins_request_is_sent_again_with_a_renewed_token_where_the_api_says
             _ => Scripted::new(401, "text/plain", "")
                 .with_header("www-authenticate", "Bearer error=\"invalid_token\""),
         });
-    let grants = platform.grants();
-    let grants = grants
-        .allow("invoices", "crm", &platform.api.url(""))
-        .unwrap();
+    let grants = platform.grants_to("invoices");
     let mut plugin = Plugin::start("invoices", &grants).await;
     let answer = plugin
         .post(&platform.api.url("/latest"), "invoice 8")
@@ -273,8 +273,7 @@ async fn a_plugins_request_is_sent_again_with_a_renewed_token_where_the_api_says
 #[tokio::test]
 async fn a_thief_gets_no_token_to_see_or_elsewhere_by_any_request() {
     let platform = Platform::start();
-    let grants = platform.grants();
-    let grants = grants.allow("thief", "crm", &platform.api.url("")).unwrap();
+    let grants = platform.grants_to("thief");
     let mut thief = Plugin::start("thief", &grants).await;
     let (api, elsewhere) = (platform.api.authority(), platform.elsewhere.authority());
     let attempts = thief.steal_by_requests(&api, &elsewhere).await;
@@ -323,10 +322,7 @@ async fn a_thief_gets_no_token_to_see_or_elsewhere_by_any_request() {
 #[tokio::test]
 async fn a_plugin_with_no_grant_sends_nothing() {
     let platform = Platform::start();
-    let grants = platform.grants();
-    let grants = grants
-        .allow("invoices", "crm", &platform.api.url(""))
-        .unwrap();
+    let grants = platform.grants_to("invoices");
     let mut thief = Plugin::start("thief", &grants).await;
     let (api, elsewhere) = (platform.api.authority(), platform.elsewhere.authority());
     let attempts = thief.steal_by_requests(&api, &elsewhere).await;
@@ -412,10 +408,7 @@ async fn a_thief_that_was_lent_a_connection_learns_its_token_and_does_no_harm() 
 #[tokio::test]
 async fn a_plugin_that_was_lent_nothing_opens_nothing() {
     let platform = Platform::start();
-    let grants = platform.grants();
-    let grants = grants
-        .allow("invoices", "crm", &platform.api.url(""))
-        .unwrap();
+    let grants = platform.grants_to("invoices");
     let mut plugin = Plugin::start("invoices", &grants).await;
     let refused = plugin.token("crm").await.unwrap_err();
     assert!(
