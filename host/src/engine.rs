@@ -27,7 +27,7 @@ use crate::embedded;
 use crate::error::BuildError;
 use crate::http_client::GuestHttp;
 use crate::imports::Services;
-use crate::world;
+use crate::world::{self, CONNECTIONS};
 
 /// How often a running guest gives way to other tasks.
 const TICK: Duration = Duration::from_millis(10);
@@ -195,9 +195,6 @@ pub(crate) struct Drawing {
     open: ComponentExportIndex,
     token: ComponentExportIndex,
 }
-
-/// The interface that they are in.
-const CONNECTIONS: &str = "tokenwell:oauth2/connections@0.2.0";
 
 impl Drawing {
     fn of(component: &Component) -> wasmtime::Result<Self> {

@@ -22,11 +22,11 @@ const IMPORTS: [&str; 13] = [
     "wasi:random/random@0.2.0",
 ];
 
+/// The interface that the host calls most.
+pub(crate) const CONNECTIONS: &str = "tokenwell:oauth2/connections@0.2.0";
+
 /// What it must export.
-const EXPORTS: [&str; 2] = [
-    "tokenwell:oauth2/connections@0.2.0",
-    "tokenwell:oauth2/interactive@0.2.0",
-];
+const EXPORTS: [&str; 2] = [CONNECTIONS, "tokenwell:oauth2/interactive@0.2.0"];
 
 /// Looks whether bytes are a component at all, by how they begin.
 pub(crate) fn expect_component(bytes: &[u8]) -> Result<(), Misfit> {

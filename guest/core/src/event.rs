@@ -109,21 +109,18 @@ impl History {
     /// out everything else.
     pub fn add(&mut self, event: &Event) {
         let line = write(event);
-        let repeated = match event.kind {
-            EventKind::RenewalFailed => self.0.lines().next_back(),
-            EventKind::QuirkApplied => self.0.lines().find(|earlier| is_same(earlier, &line)),
-            _ => None,
-        };
-        if let Some(repeated) = repeated.filter(|earlier| is_same(earlier, &line)) {
-            let at = repeated.as_ptr().addr() - self.0.as_ptr().addr();
-            self.0.replace_range(at..=at + repeated.len(), "");
+        let mut lines: Vec<&str> = self.0.lines().collect();
+        let is_same = |earlier: &str| told(earlier) == told(&line);
+        match event.kind {
+            EventKind::RenewalFailed if lines.last().is_some_and(|last| is_same(last)) => {
+                lines.pop();
+            }
+            EventKind::QuirkApplied => lines.retain(|earlier| !is_same(earlier)),
+            _ => {}
         }
-        while self.0.lines().count() >= HISTORY_LIMIT
-            && let Some((oldest, _)) = self.0.split_once('\n')
-        {
-            self.0.replace_range(..=oldest.len(), "");
-        }
-        self.0.push_str(&line);
+        lines.push(&line);
+        let forgotten = lines.len().saturating_sub(HISTORY_LIMIT);
+        self.0 = lines[forgotten..].join("\n");
     }
 }
 
@@ -138,7 +135,6 @@ fn write(event: &Event) -> String {
         line.push('\t');
         line.extend(part.chars().map(|c| if c.is_control() { ' ' } else { c }));
     }
-    line.push('\n');
     line
 }
 
@@ -156,16 +152,10 @@ fn read(line: &str) -> Option<Event> {
     Some(event)
 }
 
-/// Whether two lines tell the same at different times.
-fn is_same(one: &str, other: &str) -> bool {
-    let told = |line: &str| {
-        let mut parts = line.trim_end_matches('\n').split('\t').skip(1);
-        (
-            parts.next().map(str::to_owned),
-            parts.next().map(str::to_owned),
-        )
-    };
-    told(one) == told(other)
+/// What a line tells apart from when: kind and message.
+fn told(line: &str) -> (Option<&str>, Option<&str>) {
+    let mut parts = line.split('\t').skip(1);
+    (parts.next(), parts.next())
 }
 
 impl Stored for History {
@@ -180,7 +170,8 @@ impl Stored for History {
             // What an earlier version wrote.
             events => {
                 let events = Vec::<Event>::restore(events)?;
-                Some(Self(events.iter().map(write).collect()))
+                let lines: Vec<_> = events.iter().map(write).collect();
+                Some(Self(lines.join("\n")))
             }
         }
     }
@@ -256,6 +247,22 @@ mod tests {
         let events = vec![Event::new(Timestamp(7), EventKind::Renewed, "b").with("c", "d")];
         let restored = History::restore(&events.store()).expect("a history");
         assert_eq!(restored.events(), events);
+    }
+
+    #[test]
+    fn the_last_line_may_have_an_end_or_none() {
+        for stored in ["1\trenewal-failed\ta", "1\trenewal-failed\ta\n"] {
+            let stored = Value::String(stored.to_owned());
+            let mut history = History::restore(&stored).expect("a history");
+            for (at, message) in [(2, "a"), (3, "b")] {
+                history.add(&Event::new(
+                    Timestamp(at),
+                    EventKind::RenewalFailed,
+                    message,
+                ));
+            }
+            assert_eq!(times(&history), [2, 3]);
+        }
     }
 
     #[test]

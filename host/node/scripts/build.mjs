@@ -27,8 +27,7 @@ const { files } = await transpile(component, {
   instantiation: { tag: 'sync' },
   nodejsCompat: false,
   // V8 leaves every call in WebAssembly a call. The component is made small, so that
-  // its small functions, the quarter round of ChaCha20 among them, are calls: put
-  // where they are called, they make a token request's share a quarter less.
+  // its small functions are calls; here they are put where they are called.
   optimize: true,
   optimizeOptions: { quiet: true, optArgs: ['--all-features', '-aimfs', '30', '--inlining-optimizing'] },
   base64Cutoff: 0,

@@ -13,7 +13,7 @@ import {
 import { isAllowed, type HttpClient, type Identity, type Manner } from './http-client.js';
 import { checkText, SecretError } from './secrets.js';
 import { CallContext, dateOf, deviceOf, eventOf } from './services.js';
-import { checkLoaded, type StoreError } from './store.js';
+import { checkLoaded, recordKey, type StoreError } from './store.js';
 import { fromContract, text, urlText, type Core } from './core.js';
 import type {
   AuthorizationOptions,
@@ -62,7 +62,7 @@ export class Connection {
     this.#core = core;
     this.name = name;
     this.#config = config;
-    this.#key = `${name}.tokens`;
+    this.#key = recordKey(name);
     this.#trust = new TrustEntry(name, core.provided);
   }
 

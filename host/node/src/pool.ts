@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import type { Call, Job, Message, Outcome, Request, WorkerData } from './bridge.js';
 import { isThenable, type CallContext } from './services.js';
+import { recordKey } from './store.js';
 
 /** How long a worker that has nothing to do is kept, where it is not the last, in milliseconds. */
 const IDLE_MS = 30_000;
@@ -104,7 +105,7 @@ class ComponentWorker {
       const open = this.#open.get(connection.config);
       const number = open?.number ?? (this.#numbers += 1);
       job.connection = { number, opened: open === undefined ? connection : undefined };
-      const key = entryOf(connection);
+      const key = recordKey(connection.name);
       if (open?.version !== undefined) context.versions.set(key, open.version);
       Object.assign(job, context.atHand(key));
       this.#open.delete(connection.config);
@@ -153,7 +154,7 @@ class ComponentWorker {
     pending.context.end();
     const { connection } = pending.call;
     if (outcome.tag === 'fault') {
-      if (connection !== undefined) pending.context.recover(entryOf(connection));
+      if (connection !== undefined) pending.context.recover(recordKey(connection.name));
       // With the instance all that was open in it has gone.
       this.#open.clear();
       this.#closed = [];
@@ -161,16 +162,11 @@ class ComponentWorker {
       const open = this.#open.get(connection.config);
       // It may be that it could not even be opened.
       if (outcome.tag === 'error') this.#close(connection.config);
-      else if (open !== undefined) open.version = pending.context.versions.get(entryOf(connection));
+      else if (open !== undefined) open.version = pending.context.versions.get(recordKey(connection.name));
     }
     this.#onIdle(this);
     pending.settle(outcome);
   }
-}
-
-/** The key of a connection's record. */
-function entryOf({ name }: { name: string }): string {
-  return `${name}.tokens`;
 }
 
 /** Runs calls on workers. */

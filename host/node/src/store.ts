@@ -85,6 +85,11 @@ export class StoreError extends Error {
   }
 }
 
+/** The key that a connection's record is under. */
+export function recordKey(connection: string): string {
+  return `${connection}.tokens`;
+}
+
 /**
  * Says whether a store takes that key: letters, digits, `.`, `_` and `-`, no
  * leading dot, at most 100 of them.
