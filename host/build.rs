@@ -1,4 +1,4 @@
-//! Puts the component that `cargo xtask build` makes where the library embeds
+//! Puts the component that `cargo xtask build` makes for speed where the library embeds
 //! it, with its digest and the code compiled of it ahead of time. Without a
 //! component the library still builds; a host then has to be given one.
 
@@ -14,8 +14,11 @@ fn main() {
         Some(path) => (PathBuf::from(path), None),
         None => {
             let folder = target_directory(&out).join("component");
-            let precompiled = folder.join("tokenwell-interactive.cwasm");
-            (folder.join("tokenwell-interactive.wasm"), Some(precompiled))
+            let precompiled = folder.join("tokenwell-interactive-fast.cwasm");
+            (
+                folder.join("tokenwell-interactive-fast.wasm"),
+                Some(precompiled),
+            )
         }
     };
     println!("cargo::rerun-if-changed={}", component.display());

@@ -23,7 +23,7 @@ use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Rules,
-    TrustFile, Witness, each_within, whole,
+    RulesOf, TrustFile, Witness, each_within, whole,
 };
 use crate::telemetry::{Call, call, observed};
 
@@ -698,7 +698,11 @@ impl Connection {
         let host = &self.inner.host;
         let http = match sends {
             Sends::Nothing => GuestHttp::new(host.services().http.anonymous(), None),
-            Sends::Requests => GuestHttp::new(self.http().await?, Some(self.rules())),
+            Sends::Requests => {
+                let connection = self.clone();
+                let rules: RulesOf = Box::new(move || connection.rules());
+                GuestHttp::new(self.http().await?, Some(rules))
+            }
         };
         let (instance, mut store) = host.instance(http).await?;
         let drawing = &host.runtime().drawing;

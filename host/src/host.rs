@@ -115,9 +115,10 @@ impl Host {
         initial_access_token: Option<&str>,
     ) -> Result<String, Error> {
         let egress = Egress::of_issuer(issuer, DEFAULT_TIMEOUT);
+        let rules = Arc::new(Rules::of_requests_to(egress));
         let http = GuestHttp::new(
             self.services().http.anonymous(),
-            Some(Arc::new(Rules::of_requests_to(egress))),
+            Some(Box::new(move || Arc::clone(&rules))),
         );
         let (component, mut store) = self.instantiate_with(http).await?;
         Ok(component

@@ -228,11 +228,14 @@ pub(crate) async fn whole(mut body: WasiBody, limit: usize) -> Result<Option<Byt
 /// What an instance sends through.
 pub(crate) struct GuestHttp {
     client: Arc<HttpClient>,
-    /// What a connection's own requests are held to; none where the requests are
-    /// not a connection's.
-    rules: Option<Arc<Rules>>,
+    /// Gives what a connection's own requests are held to, once one is sent; none
+    /// where the requests are not a connection's.
+    rules: Option<RulesOf>,
     refusal: Arc<Mutex<Option<String>>>,
 }
+
+/// Gives the rules of a connection. Most calls send nothing and need none.
+pub(crate) type RulesOf = Box<dyn Fn() -> Arc<Rules> + Send + Sync>;
 
 /// What a connection's own requests are held to.
 pub(crate) struct Rules {
@@ -292,7 +295,7 @@ impl Rules {
 }
 
 impl GuestHttp {
-    pub(crate) fn new(client: Arc<HttpClient>, rules: Option<Arc<Rules>>) -> Self {
+    pub(crate) fn new(client: Arc<HttpClient>, rules: Option<RulesOf>) -> Self {
         Self {
             client,
             rules,
@@ -329,7 +332,7 @@ impl WasiHttpHooks for GuestHttp {
         _: Processing,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Processing), Error>> + Send> {
         let client = Arc::clone(&self.client);
-        let rules = self.rules.clone();
+        let rules = self.rules.as_ref().map(|rules| rules());
         let refusal = Arc::clone(&self.refusal);
         let refuse = move |why: String| {
             *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);

@@ -1,5 +1,6 @@
 // Reads a connection's tokens from files that a Tokenwell host has written, by
-// what host/STORE.md says and nothing else. Prints the record.
+// what host/STORE.md says and nothing else. Prints the record, and the lines of its
+// history.
 //
 //   node tokens.mjs DIR NAME
 import { createDecipheriv } from 'node:crypto';
@@ -40,4 +41,5 @@ for (const previous of header.previous) {
   keys.set(previous.id, open(keys, `tokenwell.keys/${previous.id}`, sealed));
 }
 const storeKey = `${name}.tokens`;
-process.stdout.write(open(keys, storeKey, entry(storeKey)));
+const [object, ...history] = open(keys, storeKey, entry(storeKey)).toString().split('\n');
+process.stdout.write(JSON.stringify({ record: JSON.parse(object), history }));

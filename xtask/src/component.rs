@@ -1,5 +1,6 @@
-//! Builds the components: compiles the guest once for each world, encodes
-//! the module as a component, and writes it where the host embeds it from.
+//! Builds the components: compiles the guest once for each world, and once more
+//! for speed, encodes the module as a component, and writes it where the host
+//! embeds it from.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -48,16 +49,39 @@ const CRATES_SHOWN: usize = 10;
 /// with what is inlined into them, and the few of the C library.
 const EXPORTS: &str = "the exported functions";
 
-/// The profile in Cargo.toml for the guest.
-const PROFILE: &str = "component";
+/// What a component is to be above all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Small, since it is downloaded.
+    Size,
+    /// Fast, since it is embedded in a program that is many times as large.
+    Speed,
+}
 
-/// What a standard library built from source allows besides: an
-/// implementation that favours size, and a panic that is a trap and nothing
-/// else, so that no text of it is compiled in.
-const BUILD_STD_ARGUMENTS: [&str; 2] = [
-    "-Zbuild-std=std,panic_abort",
-    "-Zbuild-std-features=optimize_for_size",
-];
+impl Aim {
+    /// The profile in Cargo.toml.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Size => "component",
+            Self::Speed => "component-fast",
+        }
+    }
+
+    /// The variable by which cargo leaves the names in. They tell what takes the
+    /// space; the component is stripped of them after.
+    fn strip_variable(self) -> &'static str {
+        match self {
+            Self::Size => "CARGO_PROFILE_COMPONENT_STRIP",
+            Self::Speed => "CARGO_PROFILE_COMPONENT_FAST_STRIP",
+        }
+    }
+}
+
+/// What a standard library built from source allows besides: a panic that is a
+/// trap and nothing else, so that no text of it is compiled in, and an
+/// implementation that favours size.
+const BUILD_STD: &str = "-Zbuild-std=std,panic_abort";
+const BUILD_STD_FOR_SIZE: &str = "-Zbuild-std-features=optimize_for_size";
 const BUILD_STD_RUSTFLAGS: [&str; 4] = [
     "-Zunstable-options",
     "-Cpanic=immediate-abort",
@@ -66,33 +90,41 @@ const BUILD_STD_RUSTFLAGS: [&str; 4] = [
     "-Zfmt-debug=none",
 ];
 
-/// What every component is compiled with: the small form of SHA-256, of which
-/// little is hashed here; and a stack of a quarter of the usual size, which is
-/// many times what is needed, so that the addresses of the data behind it take
-/// a byte less each.
-const RUSTFLAGS: [&str; 3] = [
-    "--cfg",
-    "sha2_backend_soft=\"compact\"",
-    "-Clink-arg=-zstack-size=262144",
-];
+/// What every component is compiled with: a stack of a quarter of the usual size,
+/// which is many times what is needed, so that the addresses of the data behind it
+/// take a byte less each.
+const RUSTFLAGS: [&str; 1] = ["-Clink-arg=-zstack-size=262144"];
 
-/// A world, and the component that targets it.
+/// And a small one: the small form of SHA-256, of which little is hashed here.
+const RUSTFLAGS_FOR_SIZE: [&str; 2] = ["--cfg", "sha2_backend_soft=\"compact\""];
+
+/// A component, and the world that it targets.
 struct World {
     name: &'static str,
     file: &'static str,
     features: &'static str,
+    aim: Aim,
 }
 
-const WORLDS: [World; 2] = [
+const WORLDS: [World; 3] = [
     World {
         name: "connection",
         file: "tokenwell.wasm",
         features: "",
+        aim: Aim::Size,
     },
     World {
         name: "interactive-connection",
         file: "tokenwell-interactive.wasm",
         features: "interactive",
+        aim: Aim::Size,
+    },
+    // The one that the Rust host embeds.
+    World {
+        name: "interactive-connection",
+        file: "tokenwell-interactive-fast.wasm",
+        features: "interactive",
+        aim: Aim::Speed,
     },
 ];
 
@@ -115,11 +147,13 @@ pub fn build(ui: &Ui, root: &Path) -> Result<()> {
     let mut table = None;
     for world in &WORLDS {
         let module = compile(ui, root, &recipe, world)?;
-        let module = optimizer.shrink(ui, module, world.name)?;
+        let module = optimizer.optimize(ui, module, world.aim, world.file)?;
         let component = encode(&module)
-            .with_context(|| format!("cannot make a component of the world {}", world.name))?;
+            .with_context(|| format!("cannot make a component of {}", world.file))?;
         write_if_changed(&folder.join(world.file), &component)?;
-        table = Some(space_table(&module, component.len())?);
+        if world.aim == Aim::Size {
+            table = Some((world.file, space_table(&module, component.len())?));
+        }
     }
     // For the test of their size: a machine that lacks the one or the other
     // builds the same at greater length.
@@ -132,8 +166,8 @@ pub fn build(ui: &Ui, root: &Path) -> Result<()> {
     write_if_changed(&folder.join("made-small-by"), means.as_bytes())?;
     ui.say("Built:");
     report_sizes(ui, &folder)?;
-    if let Some(table) = table {
-        ui.say("What takes the space in the last of them:");
+    if let Some((file, table)) = table {
+        ui.say(&format!("What takes the space in {file}:"));
         ui.say(&table);
     }
     fs::write(&stamp, stamp_text(&inputs, &folder))
@@ -170,7 +204,6 @@ impl Recipe {
         let mut arguments: Vec<String> = ["build", "--lib", "--target", TARGET]
             .map(String::from)
             .into();
-        arguments.extend(["--profile".into(), PROFILE.into()]);
         // A folder of their own, so that no other cargo waits for this one
         // and two compilers do not undo each other's work.
         arguments.push("--target-dir".into());
@@ -186,7 +219,7 @@ impl Recipe {
         }
         rustflags.extend(RUSTFLAGS.map(String::from));
         if build_std {
-            arguments.extend(BUILD_STD_ARGUMENTS.map(String::from));
+            arguments.push(BUILD_STD.into());
             rustflags.extend(BUILD_STD_RUSTFLAGS.map(String::from));
         }
         Ok(Self {
@@ -201,21 +234,26 @@ impl Recipe {
         })
     }
 
-    fn command(&self, root: &Path, package: &str) -> Command {
+    fn command(&self, root: &Path, package: &str, aim: Aim) -> Command {
         let mut command = Command::new(&self.toolchain.cargo);
+        command.args(&self.arguments);
         if self.toolchain.origin == Origin::System {
             toolchain::leave_rustup(&mut command);
             command.env("RUSTC", &self.toolchain.rustc);
         }
+        let mut rustflags = self.rustflags.clone();
+        if aim == Aim::Size {
+            rustflags.extend(RUSTFLAGS_FOR_SIZE.map(String::from));
+            if self.build_std {
+                command.arg(BUILD_STD_FOR_SIZE);
+            }
+        }
         command
             .current_dir(root)
-            .args(&self.arguments)
-            .args(["--package", package])
+            .args(["--profile", aim.profile(), "--package", package])
             .env_remove("RUSTFLAGS")
-            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags.join("\x1f"))
-            // The names tell what takes the space; the component is stripped
-            // of them after.
-            .env("CARGO_PROFILE_COMPONENT_STRIP", "false")
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
+            .env(aim.strip_variable(), "false")
             .env("CARGO_TERM_COLOR", "never");
         if self.build_std {
             command.env("RUSTC_BOOTSTRAP", "1");
@@ -228,7 +266,8 @@ impl Recipe {
 fn compile(ui: &Ui, root: &Path, recipe: &Recipe, world: &World) -> Result<Vec<u8>> {
     // Both worlds' modules have one name, and cargo could take the one for
     // the other where it thinks that nothing has changed.
-    let output = root.join("target/guest").join(TARGET).join(PROFILE);
+    let profile = world.aim.profile();
+    let output = root.join("target/guest").join(TARGET).join(profile);
     let module_name = module_name(PACKAGE);
     for stale in [
         output.join(&module_name),
@@ -236,11 +275,11 @@ fn compile(ui: &Ui, root: &Path, recipe: &Recipe, world: &World) -> Result<Vec<u
     ] {
         let _ = fs::remove_file(stale);
     }
-    let mut command = recipe.command(root, PACKAGE);
+    let mut command = recipe.command(root, PACKAGE, world.aim);
     if !world.features.is_empty() {
         command.args(["--features", world.features]);
     }
-    let what = format!("Compiling the component of the world {}", world.name);
+    let what = format!("Compiling {} (world {})", world.file, world.name);
     read_module(&ui.run(&what, command)?, PACKAGE)
 }
 
@@ -249,7 +288,7 @@ fn compile(ui: &Ui, root: &Path, recipe: &Recipe, world: &World) -> Result<Vec<u
 pub fn build_for_tests(ui: &Ui, root: &Path) -> Result<()> {
     let recipe = Recipe::new(root, &toolchain::prepare(ui, root)?)?;
     for (package, file) in FOR_TESTS {
-        let command = recipe.command(root, package);
+        let command = recipe.command(root, package, Aim::Size);
         let built = ui.run(&format!("Compiling {file} for the tests"), command)?;
         let component = encode(&read_module(&built, package)?)
             .with_context(|| format!("cannot make a component of {package}"))?;

@@ -1,4 +1,4 @@
-//! Binaryen's wasm-opt, which takes about a tenth off a component. It comes as
+//! Binaryen's wasm-opt, which takes about a tenth off a component made small. It comes as
 //! an npm package, since Node is here for the tests anyway and compiling it
 //! would take longer than everything else.
 
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::component::Aim;
 use crate::run::Ui;
 use crate::setup;
 
@@ -25,7 +26,7 @@ const FEATURES: [&str; 6] = [
 /// put together anew in between, which finds another hundredth. Nothing is in the
 /// first kilobyte of memory, which is the far end of the stack, so that an
 /// address and what is added to it need not be computed apart.
-const PASSES: [&str; 7] = [
+const PASSES_FOR_SIZE: [&str; 7] = [
     "-g",
     "--low-memory-unused",
     "-Oz",
@@ -34,6 +35,9 @@ const PASSES: [&str; 7] = [
     "-Oz",
     "-Oz",
 ];
+
+/// For speed.
+const PASSES_FOR_SPEED: [&str; 3] = ["-g", "--low-memory-unused", "-O3"];
 
 /// wasm-opt, where it can be had.
 pub struct Optimizer {
@@ -79,8 +83,9 @@ impl Optimizer {
         }
     }
 
-    /// The module made smaller, the names of its functions kept.
-    pub fn shrink(&self, ui: &Ui, module: Vec<u8>, world: &str) -> Result<Vec<u8>> {
+    /// The module made smaller or faster, the names of its functions kept; `what`
+    /// is made of it.
+    pub fn optimize(&self, ui: &Ui, module: Vec<u8>, aim: Aim, what: &str) -> Result<Vec<u8>> {
         let Some((node, program)) = &self.program else {
             return Ok(module);
         };
@@ -88,12 +93,13 @@ impl Optimizer {
         let output = self.folder.join("optimized.wasm");
         fs::write(&input, module).with_context(|| format!("cannot write {}", input.display()))?;
         let mut command = Command::new(node);
-        command.arg(program).args(PASSES).args(FEATURES);
+        let passes: &[&str] = match aim {
+            Aim::Size => &PASSES_FOR_SIZE,
+            Aim::Speed => &PASSES_FOR_SPEED,
+        };
+        command.arg(program).args(passes).args(FEATURES);
         command.arg(&input).arg("-o").arg(&output);
-        ui.run(
-            &format!("Optimizing the component of the world {world}"),
-            command,
-        )?;
+        ui.run(&format!("Optimizing {what}"), command)?;
         fs::read(&output).with_context(|| format!("cannot read {}", output.display()))
     }
 }

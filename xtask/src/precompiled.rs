@@ -16,14 +16,14 @@ use crate::run::Ui;
 /// What the code is made of, from the workspace's folder: the component, the
 /// version of the compiler in the host, and how the host has it compile.
 const INPUTS: [&str; 4] = [
-    "target/component/tokenwell-interactive.wasm",
+    "target/component/tokenwell-interactive-fast.wasm",
     "Cargo.lock",
     "host/src/embedded.rs",
     "host/src/engine.rs",
 ];
 
 /// The code, where the host embeds it from.
-const CODE: &str = "target/component/tokenwell-interactive.cwasm";
+const CODE: &str = "target/component/tokenwell-interactive-fast.cwasm";
 
 const STAMP: &str = "target/component/precompiled.stamp";
 

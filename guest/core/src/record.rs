@@ -1,5 +1,9 @@
 //! What is stored of a connection, in one record: the credential with its
 //! journal and history, and the authorizations under way.
+//!
+//! As text it is a JSON object on a line of its own, and after it the history, a
+//! line for each event: each renewal writes it twice, and as a string in the
+//! object the history would be most of the work.
 
 use crate::authorization::PendingAuthorization;
 use crate::device_authorization::PendingDevice;
@@ -10,6 +14,7 @@ use crate::metadata::Server;
 use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 /// How many authorizations may be under way at once; the oldest makes room.
 const PENDING_LIMIT: usize = 16;
@@ -244,6 +249,25 @@ stored_fields!(Record {
 });
 
 impl Record {
+    /// The record as text.
+    pub(crate) fn to_text(&self) -> Zeroizing<String> {
+        let mut text = json::text(&self.store());
+        text.push('\n');
+        text.push_str(self.history.lines());
+        Zeroizing::new(text)
+    }
+
+    /// The record of a text; `None` where it is not one of this version.
+    pub(crate) fn from_text(text: &[u8]) -> Option<Self> {
+        let mut parts = text.splitn(2, |byte| *byte == b'\n');
+        let mut record = Self::restore(&json::parse(parts.next()?).ok()?)?;
+        // An earlier version has the history in the object.
+        if let Some(lines) = parts.next().filter(|lines| !lines.is_empty()) {
+            record.history = History::of_lines(std::str::from_utf8(lines).ok()?);
+        }
+        Some(record)
+    }
+
     /// Adds an authorization, and forgets those that are too late.
     pub fn add_pending(&mut self, authorization: PendingAuthorization, now: Timestamp) {
         self.pending.retain(|pending| now < pending.expires_at);
@@ -258,6 +282,53 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, EventKind};
+
+    fn record() -> Record {
+        let mut record = Record {
+            generation: 3,
+            ..Record::default()
+        };
+        for at in [7, 8] {
+            let event = Event::new(Timestamp(at), EventKind::Renewed, "It was due.");
+            record.history.add(&event);
+        }
+        record
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was() {
+        for record in [record(), Record::default()] {
+            let text = record.to_text();
+            assert_eq!(Record::from_text(text.as_bytes()), Some(record));
+        }
+    }
+
+    #[test]
+    fn the_object_has_the_first_line_and_each_event_one_more() {
+        let text = record().to_text();
+        let mut lines = text.lines();
+        let object = lines.next().expect("an object");
+        assert!(json::parse(object.as_bytes()).is_ok(), "{object}");
+        assert_eq!(lines.next(), Some("7\trenewed\tIt was due."));
+        assert_eq!(lines.count(), 1);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_has_its_history_in_the_object() {
+        let earlier =
+            r#"{"generation":3,"history":"7\trenewed\tIt was due.\n8\trenewed\tIt was due."}"#;
+        assert_eq!(Record::from_text(earlier.as_bytes()), Some(record()));
+    }
+
+    #[test]
+    fn what_is_no_record_is_not_read_as_one() {
+        let whole = record().to_text();
+        let cut = &whole.as_bytes()[1..];
+        for text in [cut, b"", b"\n7\trenewed\ta", b"{\"generation\":3}\n\xff"] {
+            assert_eq!(Record::from_text(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn pending_authorizations_are_bounded_and_expire() {

@@ -27,7 +27,8 @@ export interface LocalSecretsOptions {
 
 /**
  * Secrets of this machine: `env:NAME`, `file:PATH`, `keyring:NAME`, `sealed:NAME`, and forms of
- * your own. A key that signs is the text of a reference: PEM or a JWK.
+ * your own. A key that signs is the text of a reference: PEM, a JWK, or a
+ * Google service account's file.
  */
 export class LocalSecrets implements Secrets {
   readonly #options: LocalSecretsOptions;

@@ -63,7 +63,7 @@ function algorithmNamed(name: string): Algorithm {
   throw unsupported(`${quoted(name)} is not among the signature algorithms here, which are ${ALGORITHMS}`);
 }
 
-/** Signs with a private key, PEM or a JWK. */
+/** Signs with a private key: PEM, a JWK, or a Google service account's file. */
 export function sign(text: string, algorithm: string, data: Uint8Array): Uint8Array {
   const wanted = algorithmNamed(algorithm);
   const { key, limits } = privateKey(text);
@@ -188,9 +188,18 @@ function familyOf(key: KeyObject, toVerify = false): Algorithm['family'] {
   }
 }
 
-function privateKey(given: string): { key: KeyObject; limits: Limits; kid?: string | undefined; x5t?: string | undefined } {
+interface PrivateKey {
+  key: KeyObject;
+  limits: Limits;
+  kid?: string | undefined;
+  x5t?: string | undefined;
+}
+
+function privateKey(given: string): PrivateKey {
   const text = given.replace(/^\ufeff/, '').trim();
   if (text.startsWith('{')) {
+    const account = serviceAccount(text);
+    if (account) return { ...fromPem(account.private_key), kid: account.private_key_id };
     const jwk = readJwk(text);
     if (jwk.oth !== undefined) throw unsupported('the RSA key has more than two primes; supported are those with two');
     if (jwk.d === undefined) throw unsupported('the JWK is a public key: it lacks `d`');
@@ -201,6 +210,22 @@ function privateKey(given: string): { key: KeyObject; limits: Limits; kid?: stri
       throw unsupported(`the JWK is no private key that is supported; supported are ${KEYS}`);
     }
   }
+  return fromPem(text);
+}
+
+/** The file that Google gives for a service account, which has the key as PEM in it. */
+function serviceAccount(text: string): { private_key: string; private_key_id?: string } | undefined {
+  try {
+    const account = JSON.parse(text) as { private_key?: unknown; private_key_id?: unknown };
+    const { private_key, private_key_id } = account;
+    if (typeof private_key !== 'string') return undefined;
+    return typeof private_key_id === 'string' ? { private_key, private_key_id } : { private_key };
+  } catch {
+    return undefined;
+  }
+}
+
+function fromPem(text: string): PrivateKey {
   if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type:/.test(text)) {
     throw unsupported(
       'the private key is encrypted with a password; supported are plain ones (`openssl pkey -in KEY.pem` writes it so), which `sealed:NAME` keeps safe',

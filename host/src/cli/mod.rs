@@ -237,7 +237,7 @@ enum Command {
     /// Compile the component for the next build of this program to embed
     #[command(
         hide = true,
-        after_help = "Example:\n  tokenwell precompile-component target/component/tokenwell-interactive.cwasm"
+        after_help = "Example:\n  tokenwell precompile-component target/component/tokenwell-interactive-fast.cwasm"
     )]
     PrecompileComponent {
         /// The file to write

@@ -175,7 +175,7 @@ impl LocalSecrets {
         blocking(move || keyring::delete(&name)).await
     }
 
-    /// The text of a private key, PEM or a JWK.
+    /// The text of a private key.
     async fn signing_key(&self, reference: &str) -> Result<Zeroizing<String>, SecretError> {
         self.resolve(reference).await.map(Zeroizing::new)
     }

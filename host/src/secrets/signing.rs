@@ -1,8 +1,9 @@
 //! Signatures in JWS form (RFC 7515, RFC 7518 section 3, RFC 8037 section 3.1):
 //! made with private keys that stay in the host, and checked with public ones.
 //!
-//! A private key is PEM (PKCS#8, PKCS#1, SEC 1) or a JWK (RFC 7517), RSA, EC on
-//! P-256 or P-384, or Ed25519. The texts of the errors hold nothing of a key.
+//! A private key is PEM (PKCS#8, PKCS#1, SEC 1), a JWK (RFC 7517), or the file that
+//! Google gives for a service account; RSA, EC on P-256 or P-384, or Ed25519. The
+//! texts of the errors hold nothing of a key.
 
 mod der;
 mod jwk;
@@ -17,6 +18,7 @@ use ring::signature::{
     self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, Ed25519KeyPair, KeyPair,
     RsaEncoding, RsaKeyPair, RsaParameters, UnparsedPublicKey,
 };
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::der::PrivateKeyInfo;
@@ -175,6 +177,14 @@ pub(super) struct SigningKey {
     limits: Limits,
 }
 
+/// The file that Google gives for a service account, which has the key as PEM in
+/// it, and by which name the server knows it.
+#[derive(Deserialize)]
+struct ServiceAccount {
+    private_key: Zeroizing<String>,
+    private_key_id: Option<String>,
+}
+
 enum Pair {
     Rsa(RsaKeyPair),
     Ec(Curve, EcdsaKeyPair),
@@ -189,16 +199,21 @@ impl SigningKey {
     /// that is no key to sign with.
     pub(super) fn read(text: &str) -> Result<Self, SecretError> {
         let text = text.trim_start_matches('\u{feff}').trim();
-        if text.starts_with('{') {
-            Self::from_jwk(text)
-        } else {
-            let pair = from_pem(text)?;
-            Ok(Self {
-                pair,
-                id: None,
-                limits: Limits::default(),
-            })
+        if !text.starts_with('{') {
+            return Self::of_pem(text, None);
         }
+        match serde_json::from_str::<ServiceAccount>(text) {
+            Ok(account) => Self::of_pem(&account.private_key, account.private_key_id),
+            Err(_) => Self::from_jwk(text),
+        }
+    }
+
+    fn of_pem(text: &str, id: Option<String>) -> Result<Self, SecretError> {
+        Ok(Self {
+            pair: from_pem(text)?,
+            id,
+            limits: Limits::default(),
+        })
     }
 
     fn from_jwk(text: &str) -> Result<Self, SecretError> {

@@ -335,17 +335,17 @@ fn another_language_reads_the_tokens_by_what_is_documented() {
         serde_json::from_slice::<Value>(&output.stdout).expect("the record is JSON")
     };
     let before = read();
-    let credential = &before["credential"];
+    let credential = &before["record"]["credential"];
     assert_eq!(text(credential, "access_token"), access_token(1));
     assert_eq!(text(credential, "refresh_token"), refresh_token(1));
     let expires_at = cli.status("shop")["expires_at"].as_u64();
     let millis = credential["expires_at"].as_u64();
     assert_eq!(millis.map(|millis| millis / 1000), expires_at);
     assert!(credential["response"].is_string());
-    let history = text(&before, "history");
-    let latest = history.lines().next_back().expect("an event");
+    let history = before["history"].as_array().expect("lines");
+    let latest = history.last().and_then(Value::as_str).expect("an event");
     let kind = latest.split('\t').nth(1);
-    assert_eq!(kind, Some("authorized"), "{history}");
+    assert_eq!(kind, Some("authorized"), "{history:?}");
 
     // A record under the key before the last one.
     let tokens = cli.directory().join("shop.tokens");

@@ -3,12 +3,10 @@
 use super::Connection;
 use crate::error::{Error, Result, StorageFailureKind};
 use crate::event::Event;
-use crate::json::{self, Stored};
 use crate::platform::{Entry, Loaded, Platform, SealingKey, SecretError, StoreError, Swapped};
 use crate::record::Record;
 use crate::seal;
 use std::rc::Rc;
-use zeroize::Zeroizing;
 
 /// How often a change is tried on top of somebody else's before giving up.
 const CHANGE_ATTEMPTS: usize = 100;
@@ -71,10 +69,7 @@ impl<P: Platform> Connection<P> {
     async fn open_entry(&self, entry: Entry) -> Result<Version> {
         let keys = self.sealing_keys(seal::key_id(&entry.value)).await?;
         let plain = seal::open(&keys, &self.store_key, &entry.value)?;
-        let record = json::parse(&plain)
-            .ok()
-            .and_then(|value| Record::restore(&value));
-        let record = record.ok_or_else(|| {
+        let record = Record::from_text(&plain).ok_or_else(|| {
             Error::storage(
                 StorageFailureKind::Corrupt,
                 format!("the record {} is not one of this version", self.store_key),
@@ -93,7 +88,7 @@ impl<P: Platform> Connection<P> {
         record: Record,
         fence: Option<u64>,
     ) -> Result<Written> {
-        let plain = Zeroizing::new(json::text(&record.store()));
+        let plain = record.to_text();
         let keys = self.sealing_keys(None).await?;
         let sealed = seal::seal(&self.platform, &keys, &self.store_key, plain.as_bytes())?;
         let swapped = self

@@ -156,8 +156,29 @@ def _read(text: str) -> tuple[Private, dict[str, Any]]:
     """A private key, and the members of its JWK where it is one."""
     text = text.lstrip("\ufeff").strip()
     if text.startswith("{"):
+        account = _service_account(text)
+        if account is not None:
+            pem, kid = account
+            return _read_pem(pem), {"kid": kid}
         jwk = _read_jwk(text)
         return _checked(_private(jwk)), jwk
+    return _read_pem(text), {}
+
+
+def _service_account(text: str) -> tuple[str, str | None] | None:
+    """The private key and its identifier, in the file that Google gives for a service
+    account; ``None`` where it is not one."""
+    try:
+        account = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    pem, kid = account.get("private_key"), account.get("private_key_id")
+    if not isinstance(pem, str):
+        return None
+    return pem, kid if isinstance(kid, str) else None
+
+
+def _read_pem(text: str) -> Private:
     try:
         key = serialization.load_pem_private_key(text.encode(), password=None)
     except TypeError:
@@ -168,7 +189,7 @@ def _read(text: str) -> tuple[Private, dict[str, Any]]:
         raise SecretUnsupported(
             f"this is no private key that can be read; supported are {_KEYS}"
         ) from None
-    return _checked(key), {}
+    return _checked(key)
 
 
 def _checked(key: object) -> Private:
