@@ -253,6 +253,38 @@ fn an_issuer_without_declared_endpoints_is_discovered() {
     assert!(flow.begin().0.starts_with("https://api.vipps.no/auth?"));
 }
 
+/// What Workday needs to be told.
+const WORKDAY: &str = r#", "parameters": {"authorization_host": "impl.example", "host": "wd2.example", "tenant": "acme"}"#;
+
+#[test]
+fn the_user_may_be_sent_to_another_host_than_the_requests() {
+    // Known deviation 17.
+    let flow = Flow::open("workday", WORKDAY);
+    let (url, _) = flow.begin();
+    assert!(
+        url.starts_with("https://impl.example/acme/authorize?"),
+        "{url}"
+    );
+}
+
+#[test]
+fn a_draft_of_the_protocol_is_spoken_where_it_is_declared() {
+    let flow = Flow::open("basecamp", "");
+    let (_, sent) = flow.begin();
+    assert_eq!(sent["type"], "web_server");
+    for name in ["response_type", "code_challenge"] {
+        assert!(!sent.contains_key(name), "{name}");
+    }
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","expires_in":1209600,"refresh_token":"r"}"#],
+    );
+    assert_eq!(flow.sent(0)["type"], "web_server");
+    assert!(!flow.sent(0).contains_key("grant_type"));
+    flow.refresh(r#"{"access_token":"b","expires_in":1209600}"#);
+    assert_eq!(flow.sent(0)["type"], "refresh");
+}
+
 #[test]
 fn scopes_are_joined_as_the_provider_wants_them() {
     // Known deviations 5, 20, 38 and 39.
@@ -727,10 +759,7 @@ fn an_acknowledgement_without_a_token_authorizes_nothing() {
 #[test]
 fn a_refresh_token_that_stays_the_same_is_kept_whatever_comes() {
     // Known deviation 31.
-    let flow = Flow::open(
-        "workday",
-        r#", "parameters": {"host": "wd2.example", "tenant": "acme"}"#,
-    );
+    let flow = Flow::open("workday", WORKDAY);
     flow.authorize(
         "",
         &[r#"{"access_token":"a","token_type":"Bearer","refresh_token":"first"}"#],
@@ -972,7 +1001,7 @@ fn what_is_made_of_a_response_is_told() {
         ),
         (
             "workday",
-            r#", "parameters": {"host": "wd2.example", "tenant": "acme"}"#,
+            WORKDAY,
             GOOD,
             Some(r#"{"access_token":"b","token_type":"Bearer","refresh_token":"other"}"#),
             "The refresh token stays the same for as long as the authorization lasts.",

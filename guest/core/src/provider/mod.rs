@@ -75,12 +75,13 @@ pub(crate) fn sentence(field: Field, value: &str) -> Option<String> {
     for character in sentence.chars() {
         match character {
             '$' => told.push_str(name),
-            '%' => told.push_str(match told_value {
+            '%' => match told_value {
                 // What is known only when it is needed.
-                "{redirect_host}" => "the host of the redirect URI",
-                "{token_endpoint}" => "the token endpoint",
-                known => known,
-            }),
+                "{redirect_host}" => told.push_str("the host of the redirect URI"),
+                "{token_endpoint}" => told.push_str("the token endpoint"),
+                // There are several places in `response_fields`.
+                known => told.push_str(&known.replace('|', " or ")),
+            },
             '&' => told.push_str(&duration(value.parse().unwrap_or(0))),
             character => told.push(character),
         }

@@ -129,6 +129,32 @@ fn a_token_is_found_inside_the_response() {
             .iter()
             .any(|quirk| quirk.contains("access_token at authed_user.access_token"))
     );
+    // A refresh brings it where the bot's would be.
+    let refreshed = r#"{"ok":true,"access_token":"xoxe.xoxp-2","token_type":"user","refresh_token":"user-r2","expires_in":43200,"scope":"search:read"}"#;
+    let token = self::token("slack-user", refreshed);
+    assert_eq!(token.access_token.reveal(), "xoxe.xoxp-2");
+    assert_eq!(refresh(&token), Some("user-r2"));
+    assert_eq!(token.lifetime_millis, Some(43_200_000));
+}
+
+#[test]
+fn a_refused_refresh_is_told_by_its_description_or_number() {
+    for (provider, body) in [
+        (
+            "deviantart",
+            r#"{"error":"invalid_request","error_description":"The refresh_token is invalid.","status":"error"}"#,
+        ),
+        (
+            "douban",
+            r#"{"code":119,"msg":"refresh_token_has_expired"}"#,
+        ),
+    ] {
+        assert_eq!(
+            refused(provider, 400, body).0,
+            "invalid_grant",
+            "{provider}"
+        );
+    }
 }
 
 /// Shows: guest/providers/README.md, responses.
