@@ -186,6 +186,8 @@ pub const FIELDS: &[Field] = &[
         .says("The refresh request goes without %."),
     field("grant_types", Map, Behaviour).says("The grant_type $ is called %."),
     field("refresh_sends_scope", Flag, Behaviour).says("A refresh names the scopes again."),
+    field("refresh_sends_redirect_uri", Flag, Behaviour)
+        .says("A refresh names the redirect URI again."),
     field("token_request_sends_state", Flag, Behaviour)
         .says("The state is repeated in the token request."),
     field("exchange_parameters", Map, Behaviour),

@@ -459,6 +459,21 @@ fn refresh_sends_scope() {
     app.expect_told("A refresh names the scopes again.");
 }
 
+/// Shows: guest/providers/README.md, requests.
+#[test]
+fn refresh_sends_redirect_uri_in_a_draft_of_the_protocol() {
+    let app = App::new("basecamp", json!({}));
+    app.authorize(&good());
+    assert_eq!(app.form()["type"], "web_server");
+    app.refresh(&good()).expect_code(0);
+    let sent = app.form();
+    assert_eq!(
+        (sent["type"].as_str(), sent["redirect_uri"].as_str()),
+        ("refresh", REDIRECT_URI)
+    );
+    app.expect_told("A refresh names the redirect URI again.");
+}
+
 // ---- client authentication ---------------------------------------------------------
 
 /// Shows: guest/providers/README.md, requests.

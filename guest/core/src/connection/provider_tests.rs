@@ -286,6 +286,19 @@ fn a_draft_of_the_protocol_is_spoken_where_it_is_declared() {
 }
 
 #[test]
+fn a_refresh_names_the_redirect_uri_of_the_config_where_that_is_declared() {
+    let refreshed = |provider| {
+        let flow = Flow::open(provider, r#", "redirect_uri": "https://app.example/cb""#);
+        flow.authorize("", &[GOOD]);
+        flow.refresh(GOOD);
+        flow.sent(0).get("redirect_uri").cloned()
+    };
+    let sent = Some("https://app.example/cb".to_owned());
+    assert_eq!(refreshed("basecamp"), sent);
+    assert_eq!(refreshed("github"), None);
+}
+
+#[test]
 fn scopes_are_joined_as_the_provider_wants_them() {
     // Known deviations 5, 20, 38 and 39.
     for (provider, joined) in [
