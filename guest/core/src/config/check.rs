@@ -83,7 +83,7 @@ fn check_endpoints(config: &Config, dialect: Option<&Dialect>, problems: &mut Ve
             problems.push(Problem::error(
                 field,
                 "is missing: the provider has none",
-                "set grant_type to one that the provider has, or name the endpoint",
+                "set grant_type to one that the provider has, or name the endpoint, or the parameter that the provider has for it",
             ));
         }
     };

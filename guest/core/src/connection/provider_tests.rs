@@ -268,6 +268,21 @@ fn the_user_may_be_sent_to_another_host_than_the_requests() {
 }
 
 #[test]
+fn a_grant_without_the_user_does_without_what_only_the_user_needs() {
+    let errors = |further: &str| {
+        let config = format!(
+            r#"{{"provider": "workday", "client_id": "id", "client_secret": "s", "parameters": {{"host": "wd2.example", "tenant": "acme"}}{further}}}"#
+        );
+        let config = config::parse(&config).expect("a config");
+        let errors = config::errors_in(&config::check(&config)).into_iter();
+        errors.map(|problem| problem.field).collect::<Vec<_>>()
+    };
+    let refresh = r#", "grant_type": "refresh_token", "refresh_token": "r""#;
+    assert!(errors(refresh).is_empty());
+    assert_eq!(errors(""), ["authorization_endpoint"]);
+}
+
+#[test]
 fn a_draft_of_the_protocol_is_spoken_where_it_is_declared() {
     let flow = Flow::open("basecamp", "");
     let (_, sent) = flow.begin();
