@@ -551,7 +551,7 @@ fn report_sizes(ui: &Ui, folder: &Path) -> Result<()> {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(&content)?;
         ui.say(&format!(
-            "  {:<44} {:>6.1} KB, {:>6.1} KB with gzip",
+            "  {:<48} {:>6.1} KB, {:>6.1} KB with gzip",
             format!("target/component/{}", world.file),
             kilobytes(content.len()),
             kilobytes(gzip.finish()?.len()),

@@ -253,16 +253,24 @@ fn check_grant(config: &Config, problems: &mut Vec<Problem>) {
             missing("password", password.is_none());
         }
         Grant::JwtBearer {
-            assertion, claims, ..
+            assertion,
+            issuer,
+            claims,
+            ..
         } => {
-            missing(
-                "signing_key",
-                assertion.is_none() && config.signing_key.is_none(),
-            );
-            if claims
-                .as_ref()
-                .is_some_and(|text| json::parse_object(text.as_bytes()).is_err())
-            {
+            let is_made = assertion.is_none();
+            missing("signing_key", is_made && config.signing_key.is_none());
+            let claims = claims.as_deref().unwrap_or("{}");
+            let claims = json::parse_object(claims.as_bytes());
+            // RFC 7523 section 3: it has an issuer, which is the client unless
+            // another is named.
+            let is_issued = issuer.is_some()
+                || config.client_id.is_some()
+                || claims
+                    .as_ref()
+                    .is_ok_and(|claims| claims.contains_key("iss"));
+            missing("assertion_issuer", is_made && !is_issued);
+            if claims.is_err() {
                 problems.push(Problem::error(
                     "assertion_claims",
                     "is not a JSON object",
@@ -478,6 +486,25 @@ mod tests {
     #[test]
     fn a_client_with_an_issuer_is_complete() {
         assert_eq!(check(&parse(COMPLETE).expect("well-formed")), []);
+    }
+
+    #[test]
+    fn an_assertion_that_is_made_here_has_an_issuer() {
+        let with = |further: &str| {
+            errors(&format!(
+                r#"{{"grant_type": "jwt_bearer", "token_endpoint": "https://as.example/token"{further}}}"#
+            ))
+        };
+        let key = r#", "signing_key": {"ref": "file:key.pem"}"#;
+        assert_eq!(with(key), ["assertion_issuer"]);
+        for further in [
+            r#", "client_id": "id""#,
+            r#", "assertion_issuer": "robot@example""#,
+            r#", "assertion_claims": {"iss": "robot@example"}"#,
+        ] {
+            assert!(with(&[key, further].concat()).is_empty(), "{further}");
+        }
+        assert!(with(r#", "assertion": {"ref": "env:ASSERTION"}"#).is_empty());
     }
 
     #[test]
