@@ -289,10 +289,11 @@ pub(crate) fn write(
         dialect.add_offline_scope(&mut scope);
         put_scope(dialect, &scope, &mut form);
     }
-    if is_refresh && dialect.has(Field::REFRESH_SENDS_REDIRECT_URI) {
-        let uri = dialect.get(Field::REDIRECT_URI_SENT);
-        let uri = uri.or(config.redirect_uri.as_deref());
-        form.extend(uri.map(|uri| ("redirect_uri", SecretString::new(uri))));
+    if let Some(uri) = &config.redirect_uri
+        && is_refresh
+        && dialect.has(Field::REFRESH_SENDS_REDIRECT_URI)
+    {
+        form.push(("redirect_uri", SecretString::new(uri)));
     }
     if let (true, Some(secret)) = (dialect.has(Field::SECRET_AS_USERNAME), &client.secret) {
         headers.retain(|(name, _)| name != "authorization");
