@@ -1,6 +1,6 @@
-//! Puts the component that `cargo xtask build` makes for speed where the library embeds
-//! it, with its digest and the code compiled of it ahead of time. Without a
-//! component the library still builds; a host then has to be given one.
+//! Puts the component that `cargo xtask build` makes for speed where the library
+//! embeds it, with its digest and the code compiled of it ahead of time. Without
+//! a component the library still builds; a host then has to be given one.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

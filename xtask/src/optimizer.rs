@@ -1,6 +1,6 @@
-//! Binaryen's wasm-opt, which takes about a tenth off a component made small. It comes as
-//! an npm package, since Node is here for the tests anyway and compiling it
-//! would take longer than everything else.
+//! Binaryen's wasm-opt, which takes about a tenth off a component made small. It
+//! comes as an npm package, since Node is here for the tests anyway and compiling
+//! it would take longer than everything else.
 
 use std::fs;
 use std::path::{Path, PathBuf};

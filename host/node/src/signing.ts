@@ -95,7 +95,7 @@ export function publicJwk(text: string): string {
 /** Checks a JWS signature. What is no signature at all is a wrong one. */
 export function verify(text: string, algorithm: string, data: Uint8Array, signature: Uint8Array): boolean {
   const wanted = algorithmNamed(algorithm);
-  const jwk = readJwk(text);
+  const jwk = asJwk(readJson(text));
   allow(jwk, wanted, 'verify');
   const { kty, crv, n, e, x, y } = jwk;
   let key: KeyObject;
@@ -198,9 +198,11 @@ interface PrivateKey {
 function privateKey(given: string): PrivateKey {
   const text = given.replace(/^\ufeff/, '').trim();
   if (text.startsWith('{')) {
-    const account = serviceAccount(text);
-    if (account) return { ...fromPem(account.private_key), kid: account.private_key_id };
-    const jwk = readJwk(text);
+    const json = readJson(text);
+    // The file that Google gives for a service account has the key as PEM in it.
+    const { private_key: pem, private_key_id: id } = json as Record<string, unknown>;
+    if (typeof pem === 'string') return { ...fromPem(pem), kid: typeof id === 'string' ? id : undefined };
+    const jwk = asJwk(json);
     if (jwk.oth !== undefined) throw unsupported('the RSA key has more than two primes; supported are those with two');
     if (jwk.d === undefined) throw unsupported('the JWK is a public key: it lacks `d`');
     try {
@@ -211,18 +213,6 @@ function privateKey(given: string): PrivateKey {
     }
   }
   return fromPem(text);
-}
-
-/** The file that Google gives for a service account, which has the key as PEM in it. */
-function serviceAccount(text: string): { private_key: string; private_key_id?: string } | undefined {
-  try {
-    const account = JSON.parse(text) as { private_key?: unknown; private_key_id?: unknown };
-    const { private_key, private_key_id } = account;
-    if (typeof private_key !== 'string') return undefined;
-    return typeof private_key_id === 'string' ? { private_key, private_key_id } : { private_key };
-  } catch {
-    return undefined;
-  }
 }
 
 function fromPem(text: string): PrivateKey {
@@ -238,15 +228,18 @@ function fromPem(text: string): PrivateKey {
   }
 }
 
-function readJwk(text: string): Jwk {
+function readJson(text: string): unknown {
   if (text.length > MOST_OCTETS) throw unsupported(`the JWK has more than ${MOST_OCTETS} octets`);
-  let jwk: Jwk;
   try {
-    jwk = JSON.parse(text) as Jwk;
+    return JSON.parse(text);
   } catch {
     // What the parser says of it may quote the key.
     throw unsupported('the JWK is not JSON');
   }
+}
+
+function asJwk(json: unknown): Jwk {
+  const jwk = json as Jwk;
   if (typeof jwk !== 'object' || jwk === null || typeof jwk.kty !== 'string') {
     throw unsupported('this is no JWK: one is an object with `kty` and, by that, further members (RFC 7517)');
   }

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::der::PrivateKeyInfo;
-use self::jwk::{Jwk, Limits};
+use self::jwk::{Jwk, Limits, MOST_OCTETS};
 use crate::contract::SecretError;
 
 const ALGORITHMS: &str =
@@ -202,10 +202,12 @@ impl SigningKey {
         if !text.starts_with('{') {
             return Self::of_pem(text, None);
         }
-        match serde_json::from_str::<ServiceAccount>(text) {
-            Ok(account) => Self::of_pem(&account.private_key, account.private_key_id),
-            Err(_) => Self::from_jwk(text),
+        if text.len() <= MOST_OCTETS
+            && let Ok(account) = serde_json::from_str::<ServiceAccount>(text)
+        {
+            return Self::of_pem(&account.private_key, account.private_key_id);
         }
+        Self::from_jwk(text)
     }
 
     fn of_pem(text: &str, id: Option<String>) -> Result<Self, SecretError> {

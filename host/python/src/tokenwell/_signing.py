@@ -75,7 +75,7 @@ def verify(jwk: str, algorithm: str, data: bytes, signature: bytes) -> bool:
     """Checks a signature with the public key in a JWK. A signature that is not one at
     all is a wrong one."""
     _check_algorithm(algorithm)
-    found = _read_jwk(jwk)
+    found = _as_jwk(_read_json(jwk))
     _check_limits(found, algorithm, "verify")
     public = _public(found)
     _check_fit(public, algorithm)
@@ -156,26 +156,14 @@ def _read(text: str) -> tuple[Private, dict[str, Any]]:
     """A private key, and the members of its JWK where it is one."""
     text = text.lstrip("\ufeff").strip()
     if text.startswith("{"):
-        account = _service_account(text)
-        if account is not None:
-            pem, kid = account
-            return _read_pem(pem), {"kid": kid}
-        jwk = _read_jwk(text)
+        found = _read_json(text)
+        # The file that Google gives for a service account has the key as PEM in it.
+        pem, kid = found.get("private_key"), found.get("private_key_id")
+        if isinstance(pem, str):
+            return _read_pem(pem), {"kid": kid if isinstance(kid, str) else None}
+        jwk = _as_jwk(found)
         return _checked(_private(jwk)), jwk
     return _read_pem(text), {}
-
-
-def _service_account(text: str) -> tuple[str, str | None] | None:
-    """The private key and its identifier, in the file that Google gives for a service
-    account; ``None`` where it is not one."""
-    try:
-        account = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    pem, kid = account.get("private_key"), account.get("private_key_id")
-    if not isinstance(pem, str):
-        return None
-    return pem, kid if isinstance(kid, str) else None
 
 
 def _read_pem(text: str) -> Private:
@@ -232,16 +220,19 @@ def _check_rsa(key: rsa.RSAPublicKey) -> None:
         )
 
 
-def _read_jwk(text: str) -> dict[str, Any]:
+def _read_json(text: str) -> Any:
     if len(text) > _MOST_OCTETS:
         raise SecretUnsupported(f"the JWK has more than {_MOST_OCTETS} octets")
     try:
-        jwk = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
         raise SecretUnsupported(
             f"the JWK is not JSON (line {line}, column {column})"
         ) from None
+
+
+def _as_jwk(jwk: Any) -> dict[str, Any]:
     if not isinstance(jwk, dict) or not isinstance(jwk.get("kty"), str):
         raise SecretUnsupported(
             "this is no JWK: one is an object with `kty` and, by that, further members (RFC 7517)"

@@ -85,8 +85,8 @@ class Secrets(ABC):
     def sign(self, key: str, algorithm: str, data: bytes) -> bytes:
         """Signs with a key that does not leave the host: ``key`` is a reference,
         ``algorithm`` a JWS algorithm (RFC 7518 section 3.1, RFC 8037), the signature in
-        JWS form. By default the key is the text that :meth:`resolve` gives: PEM or a
-        JWK."""
+        JWS form. By default the key is the text that :meth:`resolve` gives: PEM, a JWK,
+        or a Google service account's file."""
         from . import _signing
 
         return _signing.sign(self.resolve(key), algorithm, data)

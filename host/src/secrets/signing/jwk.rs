@@ -15,7 +15,7 @@ use super::{Algorithm, Curve, quoted, unsupported};
 use crate::contract::SecretError;
 
 /// Enough for any key here, and for a certificate chain beside it.
-const MOST_OCTETS: usize = 64 * 1024;
+pub(super) const MOST_OCTETS: usize = 64 * 1024;
 
 /// The members that matter here. Those that are private are zeroed when dropped.
 #[derive(Deserialize)]
