@@ -1,6 +1,10 @@
 //! Puts the component that `cargo xtask build` makes for speed where the library
 //! embeds it, with its digest and the code compiled of it ahead of time. Without
 //! a component the library still builds; a host then has to be given one.
+//!
+//! It is looked for in the target directory of this build, then in that of the
+//! checkout that this crate is part of: a platform that depends on the library has
+//! a workspace and a target directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -13,7 +17,7 @@ fn main() {
     let (component, precompiled) = match env::var_os("TOKENWELL_COMPONENT") {
         Some(path) => (PathBuf::from(path), None),
         None => {
-            let folder = target_directory(&out).join("component");
+            let folder = component_folder(&out);
             let precompiled = folder.join("tokenwell-interactive-fast.cwasm");
             (
                 folder.join("tokenwell-interactive-fast.wasm"),
@@ -48,6 +52,17 @@ fn main() {
         ("component.cwasm", precompiled.as_deref().unwrap_or(&[])),
     ] {
         fs::write(out.join(name), content).expect("OUT_DIR can be written");
+    }
+}
+
+/// Where the component is, or would be.
+fn component_folder(out: &Path) -> PathBuf {
+    let folder = target_directory(out).join("component");
+    let checkout = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let there = checkout.map(|host| host.join("../target/component"));
+    match there.and_then(|there| there.canonicalize().ok()) {
+        Some(there) if !folder.exists() => there,
+        _ => folder,
     }
 }
 

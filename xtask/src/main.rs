@@ -173,11 +173,27 @@ fn build_cli(ui: &Ui, root: &Path, what: &str) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo built no program `tokenwell` from the package `tokenwell`"))
 }
 
+/// The features of the host's library that are checked each without the others, and
+/// none: the workspace is built with all of them, a platform that embeds the library
+/// takes those it has a use for.
+const LIBRARY_ALONE: [&str; 3] = ["", "postgres", "redis"];
+
 fn lint(ui: &Ui, root: &Path) -> Result<()> {
     let mut command = cargo(root);
     command.args(["clippy", "--workspace", "--all-targets", "--release"]);
     command.args(["--", "--deny", "warnings"]);
     ui.run("Checking the code with clippy", command)?;
+    for features in LIBRARY_ALONE {
+        let mut command = cargo(root);
+        command.args(["clippy", "--release", "--package", "tokenwell", "--lib"]);
+        command.args(["--no-default-features", "--features", features]);
+        command.args(["--", "--deny", "warnings"]);
+        let what = match features {
+            "" => "Checking the library with none of its features".to_owned(),
+            features => format!("Checking the library with `{features}` alone"),
+        };
+        ui.run(&what, command)?;
+    }
     Ok(())
 }
 

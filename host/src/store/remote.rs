@@ -127,6 +127,7 @@ enum WhatNext {
     Reconnect,
     /// Nothing was done, for no other reason than that somebody else was
     /// quicker.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
     Repeat,
 }
 
@@ -150,12 +151,14 @@ impl Failure {
     }
 
     /// The same again may work.
+    #[cfg(feature = "postgres")]
     pub(super) fn and_repeat(mut self) -> Self {
         self.what_next = WhatNext::Repeat;
         self
     }
 
     /// The same, with what it comes from.
+    #[cfg(feature = "redis")]
     pub(super) fn because(mut self, cause: Self) -> Self {
         self.text = format!("{} ({})", self.text, cause.text);
         self

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+#[cfg(feature = "redis")]
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio_rustls::TlsConnector;
@@ -34,6 +36,7 @@ pub(super) async fn connector(roots: &Roots, alpn: &[&[u8]]) -> Result<TlsConnec
 }
 
 /// The name that a server's certificate must have.
+#[cfg(feature = "redis")]
 pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
     ServerName::try_from(host.to_owned())
         .map_err(|_| Failure::denied("its host name is none that a certificate can have"))
