@@ -1,5 +1,6 @@
 //! A connection: what its calls have in common, and sending with its token.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use tokio::sync::Semaphore;
 use wasmtime::component::{Instance, ResourceAny};
 use zeroize::Zeroizing;
 
@@ -16,24 +18,30 @@ use crate::contract::{
     AuthorizationOptions, AuthorizeOptions, Config, DeviceAuthorization, DevicePoll,
     Error as ConnectionError, Event, Loaded, Parameter, PendingAuthorization, Problem, Redirect,
     ResolvedField, SecretError, Severity, Status, StorageFailureKind, StoreError, TlsMode, Token,
-    TokenOptions,
+    TokenOptions, UnixSeconds,
 };
 use crate::engine::Placed;
 use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
-    DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Rules,
-    RulesOf, TrustFile, Witness, each_within, whole,
+    DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Origin,
+    Reach, Rules, TrustFile, Witness, each_within, whole,
 };
+use crate::queue::Places;
 use crate::telemetry::{Call, call, observed};
+use crate::underway::{Progress, Underway};
 
 /// The longest response body that [`Connection::send`] takes, in bytes.
 const RESPONSE_LIMIT: usize = 64 << 20;
 
 /// A named connection. Cheap to clone; clones share everything. Each call runs on
 /// a fresh instance of the component, so that calls are concurrent and harm none
-/// but themselves; a call that is dropped ends at once, with its requests, leases
-/// and listeners.
+/// but themselves.
+///
+/// A call that is dropped ends at once, with its requests, leases and listeners;
+/// but where a server may have acted on a request already, and its answer may be
+/// the one that has the next refresh token, the call goes on by itself until that
+/// is stored, for as long as the config's `timeout` and half a minute.
 #[derive(Clone)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -47,6 +55,10 @@ struct Inner {
     rules: OnceLock<Arc<Rules>>,
     /// The token that was handed out last.
     handed_out: Mutex<Option<Arc<HandedOut>>>,
+    /// Where its calls wait, and with them those of other connections to the same
+    /// server.
+    queue: Arc<Semaphore>,
+    server: OnceLock<Arc<Semaphore>>,
 }
 
 /// A token that may be handed out again for as long as it is fresh and the store
@@ -55,6 +67,8 @@ struct HandedOut {
     token: Token,
     key: String,
     version: u64,
+    /// When it was handed out first.
+    since: UnixSeconds,
     /// What it authorizes requests with, where that is the same for all.
     authorization: OnceLock<Arc<Authorization>>,
 }
@@ -105,7 +119,21 @@ impl Authorization {
 enum Sends {
     Nothing,
     Requests,
+    /// It does, and waits for its user for minutes in between.
+    RequestsOfAUser,
 }
+
+/// How long a call that nobody waits for any more may take to store what the
+/// server has answered, beside what it waits for the answer.
+const AFTERWARDS: Duration = Duration::from_secs(30);
+
+/// How many calls of one connection may have an instance at once. Of many callers
+/// who ask for a token that has to be renewed, one renews it and all others wait.
+const CALLS_AT_ONCE: usize = 16;
+
+/// What is done in the instance of a call.
+type Making<'a, T> =
+    Pin<Box<dyn Future<Output = wasmtime::Result<Result<T, ConnectionError>>> + Send + 'a>>;
 
 impl Connection {
     pub(crate) fn new(host: Host, name: &str, config: Config) -> Self {
@@ -116,6 +144,8 @@ impl Connection {
                 config,
                 rules: OnceLock::new(),
                 handed_out: Mutex::default(),
+                queue: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+                server: OnceLock::new(),
             }),
         }
     }
@@ -139,9 +169,11 @@ impl Connection {
     /// # Errors
     /// [`Error::NotConfigured`] for a name that is none; [`Error::Internal`].
     pub async fn check(&self) -> Result<Vec<Problem>, Error> {
-        let checking = self.call(call!("check"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_check(store, connection).await.map(Ok)
+        let checking = self.call(call!("check"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_check(store, connection).await.map(Ok)
+            })
         });
         let mut problems = checking.await?;
         if let Err(why) = self.tls_allowed() {
@@ -162,9 +194,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn resolve(&self) -> Result<Vec<ResolvedField>, Error> {
-        self.call(call!("resolve"), Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_resolve(store, connection).await
+        self.call(call!("resolve"), Sends::Requests, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_resolve(store, connection).await
+            })
         })
         .await
     }
@@ -174,9 +208,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them; a config that lacks something is no error here.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.call(call!("status"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_status(store, connection).await
+        self.call(call!("status"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_status(store, connection).await
+            })
         })
         .await
     }
@@ -186,27 +222,46 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn token(&self, options: TokenOptions) -> Result<Token, Error> {
-        let drawing = self.draw(&options);
+        let drawing = self.draw(options);
         observed(call!("token", hands out), &self.inner.name, drawing).await
     }
 
-    async fn draw(&self, options: &TokenOptions) -> Result<Token, Error> {
-        if let Some(token) = self.handed_out_before(options).await {
+    async fn draw(&self, options: TokenOptions) -> Result<Token, Error> {
+        if let Some(token) = self.handed_out_before(&options).await {
+            return Ok(token);
+        }
+        let connection = self.clone();
+        self.underway(|progress| async move { connection.draw_anew(options, progress).await })
+            .await
+    }
+
+    /// Has the component draw a token, and remembers it.
+    async fn draw_anew(
+        &self,
+        options: TokenOptions,
+        progress: Arc<Progress>,
+    ) -> Result<Token, Error> {
+        let places = self.places(Sends::Requests).await;
+        // Whoever had the places before has left a token, most likely.
+        if places.waited
+            && let Some(token) = self.handed_out_before(&options).await
+        {
             return Ok(token);
         }
         let Opened {
             instance,
             mut store,
             connection,
-        } = self.open(Sends::Requests).await?;
+        } = self.open(Sends::Requests, places, progress).await?;
         let drawing = &self.inner.host.runtime().drawing;
-        let drawn = drawing.token(&mut store, &instance, connection, options);
+        let drawn = drawing.token(&mut store, &instance, connection, &options);
         let token = outcome(drawn.await, &store)?;
         if let Some((key, version)) = store.data_mut().seen.take() {
             self.remember(Some(Arc::new(HandedOut {
                 token: token.clone(),
                 key,
                 version,
+                since: crate::now(),
                 authorization: OnceLock::new(),
             })));
         }
@@ -219,7 +274,9 @@ impl Connection {
         let last = self.handed_out()?;
         let now = crate::now();
         let wanted = now.saturating_add(options.min_validity_seconds.unwrap_or(0).into());
-        let is_fresh = last.token.fresh_until.is_none_or(|until| now < until)
+        // A clock that was set back makes old tokens fresh.
+        let is_fresh = last.since <= now
+            && last.token.fresh_until.is_none_or(|until| now < until)
             && last.token.expires_at.is_none_or(|at| wanted < at)
             && options.rejected.as_ref() != Some(&last.token.access_token);
         if !is_fresh {
@@ -259,16 +316,21 @@ impl Connection {
         options: TokenOptions,
         dpop_nonce: Option<&str>,
     ) -> Result<Vec<Parameter>, Error> {
+        let (method, url) = (method.to_owned(), url.to_owned());
+        let dpop_nonce = dpop_nonce.map(str::to_owned);
         self.call(
             call!("authorization_headers", hands out),
             Sends::Requests,
-            async |open| {
-                let (guest, store, connection) = open.parts();
-                guest
-                    .call_authorization_headers(
-                        store, connection, method, url, &options, dpop_nonce,
-                    )
-                    .await
+            move |open| {
+                Box::pin(async move {
+                    let (guest, store, connection) = open.parts();
+                    let nonce = dpop_nonce.as_deref();
+                    guest
+                        .call_authorization_headers(
+                            store, connection, &method, &url, &options, nonce,
+                        )
+                        .await
+                })
             },
         )
         .await
@@ -279,9 +341,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn response_json(&self) -> Result<String, Error> {
-        self.call(call!("response_json"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_response_json(store, connection).await
+        self.call(call!("response_json"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_response_json(store, connection).await
+            })
         })
         .await
     }
@@ -295,16 +359,14 @@ impl Connection {
         &self,
         options: AuthorizationOptions,
     ) -> Result<PendingAuthorization, Error> {
-        self.call(
-            call!("begin_authorization"),
-            Sends::Requests,
-            async |open| {
+        self.call(call!("begin_authorization"), Sends::Requests, move |open| {
+            Box::pin(async move {
                 let (guest, store, connection) = open.parts();
                 guest
                     .call_begin_authorization(store, connection, &options)
                     .await
-            },
-        )
+            })
+        })
         .await
     }
 
@@ -317,14 +379,16 @@ impl Connection {
         self.call(
             call!("complete_authorization"),
             Sends::Requests,
-            async |open| {
-                let (guest, store, connection) = open.parts();
-                let completing =
-                    guest.call_complete_authorization(&mut *store, connection, &redirect);
-                match completing.await? {
-                    Ok(()) => guest.call_status(store, connection).await,
-                    Err(error) => Ok(Err(error)),
-                }
+            move |open| {
+                Box::pin(async move {
+                    let (guest, store, connection) = open.parts();
+                    let completing =
+                        guest.call_complete_authorization(&mut *store, connection, &redirect);
+                    match completing.await? {
+                        Ok(()) => guest.call_status(store, connection).await,
+                        Err(error) => Ok(Err(error)),
+                    }
+                })
             },
         )
         .await
@@ -336,15 +400,17 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn authorize(&self, options: AuthorizeOptions) -> Result<Status, Error> {
-        self.call(call!("authorize"), Sends::Requests, async |open| {
-            let interactive = open.component.tokenwell_oauth2_interactive();
-            let authorizing =
-                interactive.call_authorize(&mut open.store, open.connection, &options);
-            if let Err(error) = authorizing.await? {
-                return Ok(Err(error));
-            }
-            let (guest, store, connection) = open.parts();
-            guest.call_status(store, connection).await
+        self.call(call!("authorize"), Sends::RequestsOfAUser, move |open| {
+            Box::pin(async move {
+                let interactive = open.component.tokenwell_oauth2_interactive();
+                let authorizing =
+                    interactive.call_authorize(&mut open.store, open.connection, &options);
+                if let Err(error) = authorizing.await? {
+                    return Ok(Err(error));
+                }
+                let (guest, store, connection) = open.parts();
+                guest.call_status(store, connection).await
+            })
         })
         .await
     }
@@ -357,11 +423,13 @@ impl Connection {
         self.call(
             call!("begin_device_authorization"),
             Sends::Requests,
-            async |open| {
-                let (guest, store, connection) = open.parts();
-                guest
-                    .call_begin_device_authorization(store, connection)
-                    .await
+            |open| {
+                Box::pin(async move {
+                    let (guest, store, connection) = open.parts();
+                    guest
+                        .call_begin_device_authorization(store, connection)
+                        .await
+                })
             },
         )
         .await
@@ -375,11 +443,13 @@ impl Connection {
         self.call(
             call!("poll_device_authorization"),
             Sends::Requests,
-            async |open| {
-                let (guest, store, connection) = open.parts();
-                guest
-                    .call_poll_device_authorization(store, connection)
-                    .await
+            |open| {
+                Box::pin(async move {
+                    let (guest, store, connection) = open.parts();
+                    guest
+                        .call_poll_device_authorization(store, connection)
+                        .await
+                })
             },
         )
         .await
@@ -390,9 +460,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn refresh(&self) -> Result<Token, Error> {
-        self.call(call!("refresh"), Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_refresh(store, connection).await
+        self.call(call!("refresh"), Sends::Requests, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_refresh(store, connection).await
+            })
         })
         .await
     }
@@ -402,9 +474,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn clear(&self) -> Result<(), Error> {
-        self.call(call!("clear"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_clear(store, connection).await
+        self.call(call!("clear"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_clear(store, connection).await
+            })
         })
         .await
     }
@@ -414,9 +488,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn revoke(&self) -> Result<(), Error> {
-        self.call(call!("revoke"), Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_revoke(store, connection).await
+        self.call(call!("revoke"), Sends::Requests, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_revoke(store, connection).await
+            })
         })
         .await
     }
@@ -426,9 +502,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn introspect(&self) -> Result<String, Error> {
-        self.call(call!("introspect"), Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_introspect(store, connection).await
+        self.call(call!("introspect"), Sends::Requests, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_introspect(store, connection).await
+            })
         })
         .await
     }
@@ -438,9 +516,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn userinfo(&self) -> Result<String, Error> {
-        self.call(call!("userinfo"), Sends::Requests, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_userinfo(store, connection).await
+        self.call(call!("userinfo"), Sends::Requests, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_userinfo(store, connection).await
+            })
         })
         .await
     }
@@ -450,9 +530,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn history(&self) -> Result<Vec<Event>, Error> {
-        self.call(call!("history"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_history(store, connection).await
+        self.call(call!("history"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_history(store, connection).await
+            })
         })
         .await
     }
@@ -462,9 +544,11 @@ impl Connection {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn reseal(&self) -> Result<(), Error> {
-        self.call(call!("reseal"), Sends::Nothing, async |open| {
-            let (guest, store, connection) = open.parts();
-            guest.call_reseal(store, connection).await
+        self.call(call!("reseal"), Sends::Nothing, |open| {
+            Box::pin(async move {
+                let (guest, store, connection) = open.parts();
+                guest.call_reseal(store, connection).await
+            })
         })
         .await
     }
@@ -556,32 +640,42 @@ impl Connection {
     }
 
     /// Opens the connection in a fresh instance and makes a call there.
-    async fn call<T>(
+    async fn call<T: Send + 'static>(
         &self,
         kind: &'static Call,
         sends: Sends,
-        make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
+        make: impl for<'a> FnOnce(&'a mut Open) -> Making<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
-        observed(kind, &self.inner.name, self.make(sends, make)).await
+        let connection = self.clone();
+        let calling = self.underway(async move |progress| {
+            let places = connection.places(sends).await;
+            let opened = connection.open(sends, places, progress).await?;
+            let Opened {
+                instance,
+                mut store,
+                connection: resource,
+            } = opened;
+            let mut open = Open {
+                component: connection.host().runtime().exports(&mut store, &instance)?,
+                store,
+                connection: resource,
+            };
+            let made = make(&mut open).await;
+            outcome(made, &open.store)
+        });
+        observed(kind, &self.inner.name, calling).await
     }
 
-    async fn make<T>(
-        &self,
-        sends: Sends,
-        make: impl AsyncFnOnce(&mut Open) -> wasmtime::Result<Result<T, ConnectionError>>,
-    ) -> Result<T, Error> {
-        let Opened {
-            instance,
-            mut store,
-            connection,
-        } = self.open(sends).await?;
-        let mut open = Open {
-            component: self.inner.host.runtime().exports(&mut store, &instance)?,
-            store,
-            connection,
-        };
-        let made = make(&mut open).await;
-        outcome(made, &open.store)
+    /// A call that is finished whoever drops it, where breaking it off might lose
+    /// what a server has given.
+    fn underway<T, W>(&self, work: impl FnOnce(Arc<Progress>) -> W) -> Underway<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let progress = Arc::default();
+        let patience = self.timeout().saturating_add(AFTERWARDS);
+        Underway::new(Arc::clone(&progress), patience, work(progress))
     }
 
     /// How long a request may take.
@@ -694,17 +788,38 @@ impl Connection {
         Ok(Some(identity))
     }
 
-    async fn open(&self, sends: Sends) -> Result<Opened, Error> {
+    /// The places that a call must have before it may have an instance.
+    async fn places(&self, sends: Sends) -> Places {
+        match sends {
+            Sends::Nothing | Sends::RequestsOfAUser => Places::default(),
+            Sends::Requests => {
+                let server = self.inner.server.get_or_init(|| {
+                    let servers = &self.inner.host.services().servers;
+                    servers.queue(&server_of(&self.inner.config))
+                });
+                Places::take([&self.inner.queue, server]).await
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        sends: Sends,
+        places: Places,
+        progress: Arc<Progress>,
+    ) -> Result<Opened, Error> {
         let host = &self.inner.host;
         let http = match sends {
-            Sends::Nothing => GuestHttp::new(host.services().http.anonymous(), None),
-            Sends::Requests => {
+            Sends::Nothing => {
+                GuestHttp::new(host.services().http.anonymous(), Reach::Nowhere, progress)
+            }
+            Sends::Requests | Sends::RequestsOfAUser => {
                 let connection = self.clone();
-                let rules: RulesOf = Box::new(move || connection.rules());
-                GuestHttp::new(self.http().await?, Some(rules))
+                let rules = Reach::By(Box::new(move || connection.rules()));
+                GuestHttp::new(self.http().await?, rules, progress)
             }
         };
-        let (instance, mut store) = host.instance(http).await?;
+        let (instance, mut store) = host.instance(http, places).await?;
         let drawing = &host.runtime().drawing;
         let opening = drawing.open(&mut store, &instance, &self.inner.name, &self.inner.config);
         Ok(Opened {
@@ -712,6 +827,16 @@ impl Connection {
             instance,
             store,
         })
+    }
+}
+
+/// What stands for the server that a connection's token comes from.
+fn server_of(config: &Config) -> String {
+    let url = config.token_endpoint.as_ref().or(config.issuer.as_ref());
+    let origin = url.and_then(|url| Origin::of(&url.parse().ok()?));
+    match origin {
+        Some(origin) => origin.to_string(),
+        None => config.provider.clone().unwrap_or_default(),
     }
 }
 

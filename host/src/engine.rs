@@ -27,6 +27,8 @@ use crate::embedded;
 use crate::error::BuildError;
 use crate::http_client::GuestHttp;
 use crate::imports::Services;
+use crate::queue::Places;
+use crate::underway::Progress;
 use crate::world::{self, CONNECTIONS};
 
 /// How often a running guest gives way to other tasks.
@@ -43,7 +45,8 @@ pub struct Limits {
     /// seconds. The time that it waits for the host does not count.
     pub compute: Duration,
     /// How many instances there may be at once; 256. A call that finds none free
-    /// waits for one; an authorization holds one while it waits for its user. The
+    /// waits for one, and the connections to one server have at most a quarter of
+    /// them; an authorization holds one while it waits for its user. The
     /// address space for all of them is reserved when the
     /// host is built; memory is taken as it is used, and up to 1 MiB of it kept,
     /// cleared, for the next call.
@@ -100,11 +103,12 @@ impl Runtime {
         })
     }
 
-    /// A fresh instance in a store of its own.
+    /// A fresh instance in a store of its own, for a call that has these places.
     pub(crate) async fn instantiate(
         &self,
         services: Arc<Services>,
         http: GuestHttp,
+        places: Places,
     ) -> wasmtime::Result<(Instance, Placed)> {
         let place = Arc::clone(&self.free).acquire_owned().await?;
         let mut table = ResourceTable::new();
@@ -129,11 +133,9 @@ impl Runtime {
         let mut store = Store::new(self.pre.component().engine(), state);
         store.limiter(|state| &mut state.limits);
         store.set_epoch_deadline(1);
-        let most = self.limits.compute.as_millis() / TICK.as_millis();
-        let mut ticks = 0;
-        store.epoch_deadline_callback(move |_| {
-            ticks += 1;
-            Ok(if ticks > most {
+        let most = self.limits.compute;
+        store.epoch_deadline_callback(move |context| {
+            Ok(if context.data().progress().computed() > most {
                 UpdateDeadline::Interrupt
             } else {
                 UpdateDeadline::Yield(1)
@@ -142,6 +144,7 @@ impl Runtime {
         let mut placed = Placed {
             store,
             _place: place,
+            _places: places,
         };
         let instance = self.pre.instantiate_async(&mut placed.store).await?;
         Ok((instance, placed))
@@ -157,11 +160,12 @@ impl Runtime {
     }
 }
 
-/// A store, and the place that it has among the instances. The place is given back
+/// A store, and the places that it has among the instances. They are given back
 /// when the store is gone, which is later than when its data is.
 pub(crate) struct Placed {
     store: Store<State>,
     _place: OwnedSemaphorePermit,
+    _places: Places,
 }
 
 impl AsContext for Placed {
@@ -329,6 +333,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// What is known of the call from outside.
+    pub(crate) fn progress(&self) -> &Progress {
+        self.guest_http.progress()
+    }
+
     fn clocks(&mut self) -> WasiClocksCtxView<'_> {
         WasiClocksCtxView {
             ctx: &mut self.clocks,

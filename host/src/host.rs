@@ -6,17 +6,19 @@ use std::sync::Arc;
 use wasmtime::component::Instance;
 
 use crate::connection::Connection;
-use crate::contract::bindings::InteractiveConnection;
+use crate::contract::bindings::exports::tokenwell::oauth2::connections::Guest as Connections;
 use crate::contract::{Config, Provider, ProviderSummary};
 use crate::engine::{Limits, Placed, Runtime};
 use crate::error::{BuildError, Error};
 use crate::events::{EventSink, Sinks};
-use crate::http_client::{DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClients, Rules};
+use crate::http_client::{DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClients, Reach, Rules};
 use crate::imports::Services;
 use crate::network::NetworkPolicy;
+use crate::queue::{Places, Servers};
 use crate::secrets::{LocalSecrets, Secrets};
 use crate::store::{FileStore, MemoryStore, TokenStore};
 use crate::telemetry;
+use crate::underway::Progress;
 use crate::user_agent::{NoUser, UserAgent};
 
 /// Runs the component for any number of connections. Cheap to clone; clones
@@ -68,12 +70,10 @@ impl Host {
     /// # Errors
     /// [`Error::NotConfigured`] with every problem at once; [`Error::Internal`].
     pub async fn parse_config(&self, json: &str) -> Result<Config, Error> {
-        let (component, mut store) = self.instantiate().await?;
-        component
-            .tokenwell_oauth2_connections()
-            .call_parse_config(&mut store, json)
-            .await?
-            .map_err(Error::NotConfigured)
+        let parsing = self.call(Reach::Nowhere, async |component, store| {
+            component.call_parse_config(store, json).await
+        });
+        parsing.await?.map_err(Error::NotConfigured)
     }
 
     /// Writes a config in its JSON form; fields at their defaults are left out.
@@ -81,11 +81,10 @@ impl Host {
     /// # Errors
     /// [`Error::Internal`].
     pub async fn format_config(&self, config: &Config) -> Result<String, Error> {
-        let (component, mut store) = self.instantiate().await?;
-        Ok(component
-            .tokenwell_oauth2_connections()
-            .call_format_config(&mut store, config)
-            .await?)
+        self.call(Reach::Nowhere, async |component, store| {
+            component.call_format_config(store, config).await
+        })
+        .await
     }
 
     /// The metadata of the protected resource that a URL belongs to (RFC 9728), as
@@ -95,11 +94,10 @@ impl Host {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn discover_resource(&self, url: &str) -> Result<String, Error> {
-        let (component, mut store) = self.instantiate().await?;
-        Ok(component
-            .tokenwell_oauth2_connections()
-            .call_discover_resource(&mut store, url)
-            .await??)
+        let discovering = self.call(Reach::Anywhere, async |component, store| {
+            component.call_discover_resource(store, url).await
+        });
+        Ok(discovering.await??)
     }
 
     /// Registers a client at the authorization server of an issuer (RFC 7591),
@@ -116,15 +114,13 @@ impl Host {
     ) -> Result<String, Error> {
         let egress = Egress::of_issuer(issuer, DEFAULT_TIMEOUT);
         let rules = Arc::new(Rules::of_requests_to(egress));
-        let http = GuestHttp::new(
-            self.services().http.anonymous(),
-            Some(Box::new(move || Arc::clone(&rules))),
-        );
-        let (component, mut store) = self.instantiate_with(http).await?;
-        Ok(component
-            .tokenwell_oauth2_connections()
-            .call_register_client(&mut store, issuer, metadata, initial_access_token)
-            .await??)
+        let reach = Reach::By(Box::new(move || Arc::clone(&rules)));
+        let registering = self.call(reach, async |component, store| {
+            component
+                .call_register_client(store, issuer, metadata, initial_access_token)
+                .await
+        });
+        Ok(registering.await??)
     }
 
     /// The providers of the catalogue, in the order of their identifiers.
@@ -132,11 +128,10 @@ impl Host {
     /// # Errors
     /// [`Error::Internal`].
     pub async fn list_providers(&self) -> Result<Vec<ProviderSummary>, Error> {
-        let (component, mut store) = self.instantiate().await?;
-        Ok(component
-            .tokenwell_oauth2_connections()
-            .call_list_providers(&mut store)
-            .await?)
+        self.call(Reach::Nowhere, async |component, store| {
+            component.call_list_providers(store).await
+        })
+        .await
     }
 
     /// One provider; `None` where the catalogue has none of that identifier.
@@ -144,31 +139,41 @@ impl Host {
     /// # Errors
     /// [`Error::Internal`].
     pub async fn show_provider(&self, id: &str) -> Result<Option<Provider>, Error> {
-        let (component, mut store) = self.instantiate().await?;
-        Ok(component
-            .tokenwell_oauth2_connections()
-            .call_show_provider(&mut store, id)
-            .await?)
+        self.call(Reach::Nowhere, async |component, store| {
+            component.call_show_provider(store, id).await
+        })
+        .await
     }
 
-    /// A fresh instance of the component, for what concerns no connection.
-    async fn instantiate(&self) -> Result<(InteractiveConnection, Placed), Error> {
-        let http = GuestHttp::new(self.services().http.anonymous(), None);
-        self.instantiate_with(http).await
-    }
-
-    async fn instantiate_with(
+    /// Makes a call in a fresh instance of the component, about what concerns no
+    /// connection.
+    async fn call<T>(
         &self,
-        http: GuestHttp,
-    ) -> Result<(InteractiveConnection, Placed), Error> {
-        let (instance, mut store) = self.instance(http).await?;
-        Ok((self.runtime().exports(&mut store, &instance)?, store))
+        reach: Reach,
+        make: impl AsyncFnOnce(&Connections, &mut Placed) -> wasmtime::Result<T>,
+    ) -> Result<T, Error> {
+        let progress = Arc::<Progress>::default();
+        let http = GuestHttp::new(
+            self.services().http.anonymous(),
+            reach,
+            Arc::clone(&progress),
+        );
+        let calling = async {
+            let (instance, mut store) = self.instance(http, Places::default()).await?;
+            let component = self.runtime().exports(&mut store, &instance)?;
+            Ok(make(component.tokenwell_oauth2_connections(), &mut store).await?)
+        };
+        progress.measure(calling).await
     }
 
     /// A fresh instance of the component that sends in that way.
-    pub(crate) async fn instance(&self, http: GuestHttp) -> Result<(Instance, Placed), Error> {
+    pub(crate) async fn instance(
+        &self,
+        http: GuestHttp,
+        places: Places,
+    ) -> Result<(Instance, Placed), Error> {
         let services = Arc::clone(&self.inner.services);
-        Ok(self.runtime().instantiate(services, http).await?)
+        Ok(self.runtime().instantiate(services, http, places).await?)
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -266,6 +271,7 @@ impl HostBuilder {
             user_agent: self.user_agent.unwrap_or_else(|| Box::new(NoUser)),
             http: HttpClients::new(self.network.clone()),
             policy: self.network,
+            servers: Servers::sharing(self.limits.instances.get() as usize),
         };
         Ok(Host {
             inner: Arc::new(Inner {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -52,6 +52,7 @@ use origin::Gates;
 use crate::contract::Event;
 use crate::events::EventSink;
 use crate::network::NetworkPolicy;
+use crate::underway::Progress;
 
 /// What holds where a request names no timeout.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -228,10 +229,19 @@ pub(crate) async fn whole(mut body: WasiBody, limit: usize) -> Result<Option<Byt
 /// What an instance sends through.
 pub(crate) struct GuestHttp {
     client: Arc<HttpClient>,
-    /// Gives what a connection's own requests are held to, once one is sent; none
-    /// where the requests are not a connection's.
-    rules: Option<RulesOf>,
+    reach: Reach,
+    progress: Arc<Progress>,
     refusal: Arc<Mutex<Option<String>>>,
+}
+
+/// How far the requests of an instance may go.
+pub(crate) enum Reach {
+    /// It is to send none.
+    Nowhere,
+    /// Where these rules allow.
+    By(RulesOf),
+    /// Wherever requests may go at all: what is asked for is no connection's.
+    Anywhere,
 }
 
 /// Gives the rules of a connection. Most calls send nothing and need none.
@@ -295,12 +305,18 @@ impl Rules {
 }
 
 impl GuestHttp {
-    pub(crate) fn new(client: Arc<HttpClient>, rules: Option<RulesOf>) -> Self {
+    pub(crate) fn new(client: Arc<HttpClient>, reach: Reach, progress: Arc<Progress>) -> Self {
         Self {
             client,
-            rules,
+            reach,
+            progress,
             refusal: Arc::default(),
         }
+    }
+
+    /// What is known of the call that sends.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Why the host has refused something that was asked of it, in words that
@@ -332,11 +348,21 @@ impl WasiHttpHooks for GuestHttp {
         _: Processing,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Processing), Error>> + Send> {
         let client = Arc::clone(&self.client);
-        let rules = self.rules.as_ref().map(|rules| rules());
         let refusal = Arc::clone(&self.refusal);
         let refuse = move |why: String| {
             *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         };
+        let rules = match &self.reach {
+            Reach::Nowhere => {
+                refuse("a request in a call that is to send none".to_owned());
+                return Box::new(async { Err(Error::HttpRequestDenied) });
+            }
+            Reach::By(rules) => Some(rules()),
+            Reach::Anywhere => None,
+        };
+        if request.method() != Method::GET {
+            self.progress.unsettle();
+        }
         Box::new(async move {
             let uri = request.uri().clone();
             if let Some(rules) = &rules

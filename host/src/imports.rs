@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::events::EventSink;
 use crate::http_client::HttpClients;
 use crate::network::NetworkPolicy;
+use crate::queue::Servers;
 use crate::secrets::Secrets;
 use crate::store::TokenStore;
 use crate::user_agent::UserAgent;
@@ -26,4 +27,5 @@ pub(crate) struct Services {
     pub(crate) user_agent: Box<dyn UserAgent>,
     pub(crate) policy: NetworkPolicy,
     pub(crate) http: HttpClients,
+    pub(crate) servers: Servers,
 }

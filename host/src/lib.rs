@@ -25,8 +25,9 @@
 //! ```
 //!
 //! A [`Connection`] is cheap to clone, and each of its calls runs on a fresh
-//! instance of the component: calls are concurrent, and dropping one ends it
-//! cleanly. Where tokens are kept, where secrets come from, what becomes of
+//! instance of the component: calls are concurrent, and one that is dropped loses
+//! nothing: it ends at once, or, where a server may be about to answer with a
+//! token, once that is stored. Where tokens are kept, where secrets come from, what becomes of
 //! events and how the user is reached are traits ([`TokenStore`], [`Secrets`],
 //! [`EventSink`], [`UserAgent`]) that a platform can put its own in place of.
 //! `AuditLog` is a sink that writes JSON lines; [`telemetry`] tells what a host
@@ -48,9 +49,11 @@ mod http_client;
 mod imports;
 mod network;
 mod plugins;
+mod queue;
 pub mod secrets;
 pub mod store;
 pub mod telemetry;
+mod underway;
 pub mod user_agent;
 mod world;
 

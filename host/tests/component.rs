@@ -20,19 +20,23 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokenwell::{
-    Config, Connection, ConnectionState, Error, Grant, Host, LocalSecrets, MemoryStore,
+    Config, Connection, ConnectionState, Error, Grant, Host, Limits, LocalSecrets, MemoryStore,
     NetworkPolicy, Secret, Severity, TlsMode, TokenOptions, TokenStore,
 };
 use tokenwell_tests::workspace;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// An authorization server for the client credentials grant, and a resource
 /// that takes only the latest token.
+#[derive(Clone)]
 struct Server {
     address: String,
     tokens: Arc<AtomicUsize>,
     requested: Arc<Notify>,
+    released: Arc<Notify>,
 }
 
 /// How the token endpoint behaves.
@@ -40,7 +44,8 @@ struct Server {
 enum TokenEndpoint {
     Grants,
     Refuses,
-    NeverAnswers,
+    /// Grants once it is released.
+    Waits,
 }
 
 impl Server {
@@ -50,19 +55,13 @@ impl Server {
             address: format!("http://{}", listener.local_addr().unwrap()),
             tokens: Arc::default(),
             requested: Arc::default(),
+            released: Arc::default(),
         };
-        let (tokens, requested) = (Arc::clone(&server.tokens), Arc::clone(&server.requested));
+        let answering = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (tokens, requested) = (Arc::clone(&tokens), Arc::clone(&requested));
-                let service = service_fn(move |request| {
-                    answer(
-                        request,
-                        endpoint,
-                        Arc::clone(&tokens),
-                        Arc::clone(&requested),
-                    )
-                });
+                let server = answering.clone();
+                let service = service_fn(move |request| server.clone().answer(request, endpoint));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -82,66 +81,67 @@ impl Server {
     fn issued(&self) -> usize {
         self.tokens.load(Ordering::SeqCst)
     }
-}
 
-async fn answer(
-    request: Request<Incoming>,
-    endpoint: TokenEndpoint,
-    tokens: Arc<AtomicUsize>,
-    requested: Arc<Notify>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (parts, body) = request.into_parts();
-    let _ = body.collect().await;
-    let authorization = parts.headers.get("authorization");
-    let authorization = authorization
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let respond = |status, body: String| {
-        Response::builder()
-            .status(status)
-            .header("content-type", "application/json")
-            .header(
-                "www-authenticate",
-                "Bearer realm=\"r\", error=\"invalid_token\"",
-            )
-            .body(Full::new(Bytes::from(body)))
-            .unwrap()
-    };
-    Ok(match (parts.uri.path(), endpoint) {
-        ("/token", TokenEndpoint::NeverAnswers) => {
-            requested.notify_one();
-            std::future::pending().await
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        endpoint: TokenEndpoint,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let _ = body.collect().await;
+        let authorization = parts.headers.get("authorization");
+        let authorization = authorization
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let respond = |status, body: String| {
+            Response::builder()
+                .status(status)
+                .header("content-type", "application/json")
+                .header(
+                    "www-authenticate",
+                    "Bearer realm=\"r\", error=\"invalid_token\"",
+                )
+                .body(Full::new(Bytes::from(body)))
+                .unwrap()
+        };
+        if let ("/token", TokenEndpoint::Waits) = (parts.uri.path(), endpoint) {
+            self.requested.notify_one();
+            self.released.notified().await;
         }
-        ("/token", TokenEndpoint::Refuses) => respond(
-            401,
-            r#"{"error":"invalid_client","error_description":"who are you"}"#.to_owned(),
-        ),
-        // The Basic credentials of platform:hunter2.
-        ("/token", TokenEndpoint::Grants) if authorization == "Basic cGxhdGZvcm06aHVudGVyMg==" => {
-            let number = tokens.fetch_add(1, Ordering::SeqCst) + 1;
-            respond(
-                200,
-                format!(
-                    r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#
-                ),
-            )
-        }
-        ("/elsewhere", _) => {
-            let mut response = respond(302, String::new());
-            response
-                .headers_mut()
-                .insert("location", "/resource".parse().unwrap());
-            response
-        }
-        ("/resource", _) => {
-            let latest = format!("Bearer token-{}", tokens.load(Ordering::SeqCst));
-            respond(
-                if authorization == latest { 200 } else { 401 },
-                authorization.to_owned(),
-            )
-        }
-        _ => respond(400, String::new()),
-    })
+        Ok(match (parts.uri.path(), endpoint) {
+            ("/token", TokenEndpoint::Refuses) => respond(
+                401,
+                r#"{"error":"invalid_client","error_description":"who are you"}"#.to_owned(),
+            ),
+            // The Basic credentials of platform:hunter2.
+            ("/token", TokenEndpoint::Grants | TokenEndpoint::Waits)
+                if authorization == "Basic cGxhdGZvcm06aHVudGVyMg==" =>
+            {
+                let number = self.tokens.fetch_add(1, Ordering::SeqCst) + 1;
+                respond(
+                    200,
+                    format!(
+                        r#"{{"access_token":"token-{number}","token_type":"Bearer","expires_in":3600}}"#
+                    ),
+                )
+            }
+            ("/elsewhere", _) => {
+                let mut response = respond(302, String::new());
+                response
+                    .headers_mut()
+                    .insert("location", "/resource".parse().unwrap());
+                response
+            }
+            ("/resource", _) => {
+                let latest = format!("Bearer token-{}", self.issued());
+                respond(
+                    if authorization == latest { 200 } else { 401 },
+                    authorization.to_owned(),
+                )
+            }
+            _ => respond(400, String::new()),
+        })
+    }
 }
 
 async fn connection() -> (Server, Connection) {
@@ -424,16 +424,32 @@ async fn a_token_is_handed_out_again_without_the_component_until_the_store_has_a
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_gives_its_lease_back() {
-    let server = Server::start(TokenEndpoint::NeverAnswers).await;
+async fn a_call_that_is_dropped_before_it_has_sent_anything_ends_at_once() {
+    let server = Server::start(TokenEndpoint::Grants).await;
     let store = MemoryStore::new();
     let host = Host::builder()
         .store(store.clone())
-        .secrets(tokenwell::LocalSecrets::in_memory())
-        .build()
-        .unwrap();
-    let connection = host.connection("crm", server.config());
+        .secrets(LocalSecrets::in_memory());
+    let connection = host.build().unwrap().connection("crm", server.config());
+    // The call waits for this lease.
     let ttl = Duration::from_secs(60);
+    let held = store
+        .acquire_lease("crm.tokens", ttl, Duration::ZERO)
+        .await
+        .unwrap();
+    let call = connection.token(TokenOptions::default());
+    assert!(timeout(Duration::from_millis(100), call).await.is_err());
+    drop(held);
+    // The next one has all it needs, and the dropped one has sent nothing.
+    connection.token(TokenOptions::default()).await.unwrap();
+    assert_eq!(server.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_the_server_may_be_answering_stores_what_it_answers() {
+    let server = Server::start(TokenEndpoint::Waits).await;
+    let host = Host::builder().build().unwrap();
+    let connection = host.connection("crm", server.config());
     {
         let call = connection.token(TokenOptions::default());
         tokio::pin!(call);
@@ -441,17 +457,64 @@ async fn a_call_that_is_dropped_gives_its_lease_back() {
             result = &mut call => panic!("{result:?}"),
             () = server.requested.notified() => {}
         }
-        let held = store
-            .acquire_lease("crm.tokens", ttl, Duration::ZERO)
-            .await
-            .unwrap();
-        assert!(held.is_none(), "the renewal holds no lease");
     }
-    let free = store
-        .acquire_lease("crm.tokens", ttl, Duration::ZERO)
-        .await
-        .unwrap();
-    assert!(free.is_some());
+    server.released.notify_one();
+    let token = connection.token(TokenOptions::default()).await.unwrap();
+    assert_eq!(token.access_token, "token-1");
+    assert_eq!(server.issued(), 1);
+}
+
+#[tokio::test]
+async fn the_time_that_a_call_waits_for_a_server_is_no_computing_time() {
+    const BODY: &str = r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"padding":"................................................"}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            BODY.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The component wakes for each.
+        for byte in BODY.as_bytes() {
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            stream.write_all(&[*byte]).await.unwrap();
+        }
+    });
+    let limits = {
+        let mut limits = Limits::default();
+        limits.compute = Duration::from_millis(500);
+        limits
+    };
+    let config = Config {
+        token_endpoint: Some(format!("{address}/token")),
+        ..Server::start(TokenEndpoint::Grants).await.config()
+    };
+    let host = Host::builder().limits(limits).build().unwrap();
+    let token = host
+        .connection("crm", config)
+        .token(TokenOptions::default())
+        .await;
+    assert_eq!(token.unwrap().access_token, "a");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_holds_up_its_own_connections_alone() {
+    let (silent, other) = (
+        Server::start(TokenEndpoint::Waits).await,
+        Server::start(TokenEndpoint::Grants).await,
+    );
+    let mut limits = Limits::default();
+    limits.instances = 8.try_into().unwrap();
+    let host = Host::builder().limits(limits).build().unwrap();
+    for number in 0..50 {
+        let connection = host.connection(&format!("silent-{number}"), silent.config());
+        tokio::spawn(async move { connection.token(TokenOptions::default()).await });
+    }
+    silent.requested.notified().await;
+    let connection = host.connection("crm", other.config());
+    connection.token(TokenOptions::default()).await.unwrap();
 }
 
 #[tokio::test]

@@ -35,7 +35,10 @@ impl Host for State {
         let store = &self.services.store;
         let swapped = store.compare_and_swap(&key, expected, value, fence).await;
         self.seen = match &swapped {
-            Ok(Swapped::Stored(version)) => Some((key, *version)),
+            Ok(Swapped::Stored(version)) => {
+                self.progress().settle();
+                Some((key, *version))
+            }
             _ => None,
         };
         Ok(swapped)
@@ -46,7 +49,11 @@ impl Host for State {
         key: String,
         expected: u64,
     ) -> wasmtime::Result<Result<bool, StoreError>> {
-        Ok(self.services.store.delete(&key, expected).await)
+        let deleted = self.services.store.delete(&key, expected).await;
+        if let Ok(true) = deleted {
+            self.progress().settle();
+        }
+        Ok(deleted)
     }
 
     async fn acquire_lease(
