@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
@@ -55,6 +55,8 @@ struct Inner {
     rules: OnceLock<Arc<Rules>>,
     /// The token that was handed out last.
     handed_out: Mutex<Option<Arc<HandedOut>>>,
+    /// When a plugin had the token renewed last.
+    renewed_for_plugins: Mutex<Option<Instant>>,
     /// Where its calls wait, and with them those of other connections to the same
     /// server.
     queue: Arc<Semaphore>,
@@ -127,6 +129,9 @@ enum Sends {
 /// server has answered, beside what it waits for the answer.
 const AFTERWARDS: Duration = Duration::from_secs(30);
 
+/// How long it takes until plugins can have a token renewed once more.
+const BETWEEN_RENEWALS_FOR_PLUGINS: Duration = Duration::from_secs(60);
+
 /// How many calls of one connection may have an instance at once. Of many callers
 /// who ask for a token that has to be renewed, one renews it and all others wait.
 const CALLS_AT_ONCE: usize = 16;
@@ -144,6 +149,7 @@ impl Connection {
                 config,
                 rules: OnceLock::new(),
                 handed_out: Mutex::default(),
+                renewed_for_plugins: Mutex::default(),
                 queue: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
                 server: OnceLock::new(),
             }),
@@ -291,6 +297,26 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// Whether a plugin may have the token renewed by saying that it was refused.
+    /// It may once in a while: what a plugin says, or has an API say, must not
+    /// bring the server to shut the platform out.
+    pub(crate) fn may_be_renewed_for_plugins(&self) -> bool {
+        let last = self.inner.renewed_for_plugins.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let may = last.is_none_or(|last| now - last >= BETWEEN_RENEWALS_FOR_PLUGINS);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+
+    /// Whether that is the token that was handed out last.
+    pub(crate) fn was_handed_out(&self, token: &str) -> bool {
+        let last = self.handed_out();
+        last.is_some_and(|last| last.token.access_token == token)
     }
 
     fn handed_out(&self) -> Option<Arc<HandedOut>> {
@@ -580,7 +606,7 @@ impl Connection {
             let mut authorized = request.clone();
             authorization.put_on(authorized.headers_mut());
             let response = self.exchange(authorized).await?;
-            if !demands.made_by(&response, &authorization) {
+            if demands.made_by(&response, &authorization).is_none() {
                 return Ok(response);
             }
         }
@@ -907,22 +933,33 @@ pub(crate) struct Demands {
     dpop_nonce: Option<String>,
 }
 
+/// One thing that a resource server can demand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Another nonce in the proof.
+    Nonce,
+    /// Another token than the one that it was sent.
+    Token,
+}
+
 impl Demands {
-    /// Takes down what a response demands, each thing once, and tells whether it
-    /// demands anything: another nonce in the proof, or another token than the
-    /// one that it was sent.
-    pub(crate) fn made_by<B>(&mut self, response: &Response<B>, sent: &Authorization) -> bool {
+    /// Takes down what a response demands, each thing once.
+    pub(crate) fn made_by<B>(
+        &mut self,
+        response: &Response<B>,
+        sent: &Authorization,
+    ) -> Option<Demand> {
         if let Some(demanded) = demanded_nonce(response)
             && self.dpop_nonce.is_none()
         {
             self.dpop_nonce = Some(demanded);
-            return true;
+            return Some(Demand::Nonce);
         }
-        let is_new = says_invalid_token(response) && self.token.rejected.is_none();
-        if is_new {
+        if says_invalid_token(response) && self.token.rejected.is_none() {
             self.token.rejected = Some(sent.token.to_string());
+            return Some(Demand::Token);
         }
-        is_new
+        None
     }
 }
 

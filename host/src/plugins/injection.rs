@@ -8,15 +8,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, HeaderName,
+    HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 use zeroize::Zeroizing;
 
-use crate::connection::{Connection, Demands};
+use crate::connection::{Connection, Demand, Demands};
 use crate::contract::Event;
 use crate::error::Error;
 use crate::http_client::{Processing, SAYS_HOST};
@@ -24,16 +25,18 @@ use crate::http_client::{Processing, SAYS_HOST};
 use super::{Rule, rule_for};
 
 /// The longest body that is kept to be sent a second time, in bytes.
-const REPLAY_LIMIT: u64 = 1 << 20;
+const REPLAY_LIMIT: usize = 1 << 20;
 
 /// Sends a plugin's requests with the tokens that it may use and not see.
 ///
 /// What a plugin says itself of `Authorization`, `DPoP`, `Proxy-Authorization` and
 /// `Cookie` is left out. Where a response repeats the token, in its head or its
-/// body, asterisks stand in its place; so that it can be found there, the body
-/// is asked for uncompressed. A response 401 that says `invalid_token` has the
-/// token renewed and the request sent once more, where all of its body had been
-/// sent and was at most 1 MiB.
+/// body, as it is or as JSON and URLs write it, asterisks stand in its place; so
+/// that it can be found there, the body is asked for without any coding, and one
+/// that comes in a coding is refused. A response 401 that says `invalid_token` has
+/// the token renewed, at most once a minute, and the request sent once more, where
+/// all of its body had been sent and was at most 1 MiB. `GET` and `HEAD` are sent
+/// without a body, and refused where they have one.
 pub struct PluginHttp {
     pub(super) plugin: Arc<str>,
     pub(super) rules: Arc<[Rule]>,
@@ -82,16 +85,25 @@ async fn send(
     options: RequestOptions,
 ) -> Result<Response<WasiBody>, HttpError> {
     let (mut parts, body) = request.into_parts();
-    for name in [
-        AUTHORIZATION,
-        PROXY_AUTHORIZATION,
-        COOKIE,
-        ACCEPT_ENCODING,
-        DPOP,
-    ] {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, TE, DPOP] {
         parts.headers.remove(name);
     }
-    let copy = Arc::default();
+    parts.headers.insert(ACCEPT_ENCODING, IDENTITY);
+    // A server that leaves such a body unread would take it for the beginning of
+    // the next request on the connection, which may be somebody else's.
+    let body = if matches!(parts.method, Method::GET | Method::HEAD) {
+        expect_empty(body).await?;
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.remove(TRANSFER_ENCODING);
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        body
+    };
+    let announced = parts.headers.get(CONTENT_LENGTH);
+    let copy = Arc::new(Mutex::new(Copied {
+        announced: announced.and_then(|length| length.to_str().ok()?.parse().ok()),
+        ..Copied::default()
+    }));
     let kept = Kept {
         body,
         copy: Arc::clone(&copy),
@@ -113,14 +125,31 @@ async fn send(
         authorization.put_on(request.headers_mut());
         let client = connection.http().await.map_err(|error| untokened(&error))?;
         let response = client.send(request, options).await?;
+        let demand = demands.made_by(&response, &authorization);
+        let may_be_met = match demand {
+            Some(Demand::Nonce) => true,
+            Some(Demand::Token) => connection.may_be_renewed_for_plugins(),
+            None => false,
+        };
         body = match again(&copy) {
-            Some(body) if demands.made_by(&response, &authorization) => body,
-            _ => return Ok(without(response, authorization.token.as_bytes())),
+            Some(body) if may_be_met => body,
+            _ => return without(response, &authorization.token),
         };
     }
 }
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Waits for the end of a body that has nothing in it.
+async fn expect_empty(mut body: WasiBody) -> Result<(), HttpError> {
+    while let Some(frame) = body.frame().await {
+        if frame?.data_ref().is_some_and(|data| !data.is_empty()) {
+            return Err(HttpError::HttpRequestBodySize(Some(0)));
+        }
+    }
+    Ok(())
+}
 
 /// What a plugin is told where there is no token for it: no more than that.
 fn untokened(error: &Error) -> HttpError {
@@ -139,8 +168,9 @@ struct Kept {
 /// What was kept of a body.
 #[derive(Default)]
 struct Copied {
-    parts: Vec<Bytes>,
-    length: u64,
+    data: BytesMut,
+    /// How long the request says that the body is.
+    announced: Option<usize>,
     /// Nothing follows the parts.
     whole: bool,
     /// The body has more than is kept.
@@ -153,17 +183,18 @@ impl Copied {
             self.give_up();
             return;
         };
-        self.length += data.len() as u64;
-        if self.length > REPLAY_LIMIT {
+        if self.data.len() + data.len() > REPLAY_LIMIT {
             self.give_up();
         } else if !self.incomplete {
-            self.parts.push(data.clone());
+            self.data.extend_from_slice(data);
         }
+        // What has a length is not asked for more than that.
+        self.whole |= self.announced == Some(self.data.len());
     }
 
     fn give_up(&mut self) {
         self.incomplete = true;
-        self.parts.clear();
+        self.data = BytesMut::new();
     }
 }
 
@@ -182,7 +213,6 @@ impl Body for Kept {
             Some(Err(_)) => copy.give_up(),
             None => copy.whole = true,
         }
-        // What has a length is not asked for more than that.
         copy.whole |= self.body.is_end_stream();
         drop(copy);
         Poll::Ready(next)
@@ -205,7 +235,7 @@ fn again(copy: &Mutex<Copied>) -> Option<WasiBody> {
     if copy.incomplete || !copy.whole {
         return None;
     }
-    let body = Full::new(Bytes::from(copy.parts.concat()));
+    let body = Full::new(Bytes::copy_from_slice(&copy.data));
     Some(body.map_err(|never| match never {}).boxed_unsync())
 }
 
@@ -214,54 +244,118 @@ fn lock(copy: &Mutex<Copied>) -> MutexGuard<'_, Copied> {
     copy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A response in which asterisks stand for the token.
-fn without(response: Response<WasiBody>, token: &[u8]) -> Response<WasiBody> {
+/// A response in which asterisks stand for the token. One in whose body the token
+/// could not be found is refused.
+fn without(response: Response<WasiBody>, token: &str) -> Result<Response<WasiBody>, HttpError> {
     let (mut parts, body) = response.into_parts();
-    mask_headers(&mut parts.headers, token);
+    let coding = |name: HeaderName, plain: &str| {
+        let values = parts.headers.get_all(name).into_iter();
+        values
+            .map(|value| value.to_str().unwrap_or("?").to_owned())
+            .find(|coding| !coding.trim().eq_ignore_ascii_case(plain))
+    };
+    if let Some(coding) = coding(CONTENT_ENCODING, "identity") {
+        return Err(HttpError::HttpResponseContentCoding(Some(coding)));
+    }
+    if let Some(coding) = coding(TRANSFER_ENCODING, "chunked") {
+        return Err(HttpError::HttpResponseTransferCoding(Some(coding)));
+    }
+    let secret = Spellings::of(token);
+    secret.mask_headers(&mut parts.headers);
     let body = Masked {
         body,
-        token: Zeroizing::new(token.to_vec()),
+        secret,
         held: BytesMut::new(),
         trailers: None,
         ended: false,
     };
-    Response::from_parts(parts, body.boxed_unsync())
+    Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
-fn mask_headers(headers: &mut HeaderMap, token: &[u8]) {
-    for value in headers.values_mut() {
-        let mut bytes = value.as_bytes().to_vec();
-        if mask(&mut bytes, token)
-            && let Ok(masked) = HeaderValue::from_bytes(&bytes)
-        {
-            *value = masked;
+/// A secret, in each way that it may be written.
+struct Spellings(Vec<Zeroizing<String>>);
+
+impl Spellings {
+    /// As it is; as JSON can write it (RFC 8259 section 7), in the two ways that are
+    /// in use; and as URLs do (RFC 3986 section 2.1).
+    fn of(secret: &str) -> Self {
+        let spelt = |spell: &dyn Fn(char) -> Option<String>| {
+            let spelt = secret.chars().map(|c| spell(c).unwrap_or_else(|| c.into()));
+            Zeroizing::new(spelt.collect::<String>())
+        };
+        let escaped_slashes = spelt(&|c| (c == '/').then(|| "\\/".to_owned()));
+        let escaped_for_html =
+            spelt(&|c| "=&<>'+".contains(c).then(|| format!("\\u{:04x}", c as u32)));
+        let escaped_less = spelt(&|c| "=&<>'".contains(c).then(|| format!("\\u{:04x}", c as u32)));
+        let reserved = |c: char| !(c.is_ascii_alphanumeric() || "-._~".contains(c));
+        let percent = spelt(&|c| reserved(c).then(|| format!("%{:02X}", c as u32)));
+        let percent_lower = spelt(&|c| reserved(c).then(|| format!("%{:02x}", c as u32)));
+        let mut spellings = vec![
+            Zeroizing::new(secret.to_owned()),
+            escaped_slashes,
+            escaped_for_html,
+            escaped_less,
+            percent,
+            percent_lower,
+        ];
+        spellings.dedup();
+        spellings.retain(|spelling| !spelling.is_empty());
+        Self(spellings)
+    }
+
+    fn mask_headers(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            if self.mask(&mut bytes)
+                && let Ok(masked) = HeaderValue::from_bytes(&bytes)
+            {
+                *value = masked;
+            }
         }
     }
+
+    /// Puts asterisks in place of the secret, and tells whether it was there.
+    fn mask(&self, bytes: &mut [u8]) -> bool {
+        let mut found = false;
+        for spelling in &self.0 {
+            let spelling = spelling.as_bytes();
+            let mut from = 0;
+            while let Some(at) = position(&bytes[from..], spelling) {
+                let end = from + at + spelling.len();
+                bytes[from + at..end].fill(b'*');
+                from = end;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// How many bytes at the end may be the beginning of the secret.
+    fn torn(&self, bytes: &[u8]) -> usize {
+        let torn = |spelling: &[u8]| {
+            let longest = bytes.len().min(spelling.len().saturating_sub(1));
+            (1..=longest)
+                .rev()
+                .find(|&length| bytes.ends_with(&spelling[..length]))
+        };
+        let torn = self
+            .0
+            .iter()
+            .filter_map(|spelling| torn(spelling.as_bytes()));
+        torn.max().unwrap_or(0)
+    }
 }
 
-/// Puts asterisks in place of a secret, and tells whether it was there.
-fn mask(bytes: &mut [u8], secret: &[u8]) -> bool {
-    let mut from = 0;
-    let mut found = false;
-    while !secret.is_empty() && bytes.len() - from >= secret.len() {
-        let rest = &bytes[from..];
-        let Some(at) = rest
-            .windows(secret.len())
-            .position(|window| window == secret)
-        else {
-            break;
-        };
-        bytes[from + at..from + at + secret.len()].fill(b'*');
-        from += at + secret.len();
-        found = true;
-    }
-    found
+fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 /// A body in which asterisks stand for the token, wherever its parts are torn.
 struct Masked {
     body: WasiBody,
-    token: Zeroizing<Vec<u8>>,
+    secret: Spellings,
     /// What may be the beginning of the token.
     held: BytesMut,
     trailers: Option<HeaderMap>,
@@ -282,8 +376,8 @@ impl Body for Masked {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         this.held.extend_from_slice(&data);
-                        mask(&mut this.held, &this.token);
-                        let sure = this.held.len() - torn(&this.held, &this.token);
+                        this.secret.mask(&mut this.held);
+                        let sure = this.held.len() - this.secret.torn(&this.held);
                         if sure > 0 {
                             let sure = this.held.split_to(sure).freeze();
                             return Poll::Ready(Some(Ok(Frame::data(sure))));
@@ -291,7 +385,7 @@ impl Body for Masked {
                     }
                     Err(frame) => {
                         if let Ok(mut trailers) = frame.into_trailers() {
-                            mask_headers(&mut trailers, &this.token);
+                            this.secret.mask_headers(&mut trailers);
                             this.trailers = Some(trailers);
                         }
                         this.ended = true;
@@ -311,15 +405,6 @@ impl Body for Masked {
                 .map(|trailers| Ok(Frame::trailers(trailers))),
         )
     }
-}
-
-/// How many bytes at the end may be the beginning of a secret.
-fn torn(bytes: &[u8], secret: &[u8]) -> usize {
-    let longest = bytes.len().min(secret.len().saturating_sub(1));
-    (1..=longest)
-        .rev()
-        .find(|&length| bytes.ends_with(&secret[..length]))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::{Rule, rule_for};
 /// config is the platform's. It may ask for the connection's `status`, `history`,
 /// `token`, `userinfo` and what `introspect` and `check` tell, and for the
 /// `authorization-headers` of requests to the origins that it was allowed.
+/// A token that it says was refused is renewed for it at most once a minute.
 /// Everything else is `forbidden`: what shows a refresh token or the config, what
 /// authorizes, and what ends the connection.
 ///
@@ -101,6 +102,15 @@ fn forbidden(message: String) -> ConnectionError {
     ConnectionError::new(ErrorKind::Forbidden, message)
 }
 
+/// What a plugin asks of a token, without what would have it renewed more often
+/// than plugins may.
+pub(super) fn within_bounds(mut options: TokenOptions, connection: &Connection) -> TokenOptions {
+    options.rejected = options.rejected.filter(|rejected| {
+        !connection.was_handed_out(rejected) || connection.may_be_renewed_for_plugins()
+    });
+    options
+}
+
 /// What only the platform does.
 fn for_the_platform<T>(what: &str) -> Answer<T> {
     Ok(Err(forbidden(format!("{what} is for the platform to do"))))
@@ -174,7 +184,8 @@ impl connections::HostConnection for PluginConnectionsView<'_> {
         connection: Resource<LentConnection>,
         options: TokenOptions,
     ) -> Answer<Token> {
-        let token = self.opened(&connection)?.token(options).await;
+        let connection = self.opened(&connection)?;
+        let token = connection.token(within_bounds(options, connection)).await;
         Ok(token.map_err(Into::into))
     }
 
@@ -195,6 +206,7 @@ impl connections::HostConnection for PluginConnectionsView<'_> {
                 connection.name()
             ))));
         }
+        let options = within_bounds(options, connection);
         let headers =
             connection.authorization_headers(&method, &url, options, dpop_nonce.as_deref());
         Ok(headers.await.map_err(Into::into))

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::contract::{Config, Grant, Secret};
+use crate::contract::{Config, Grant, Secret, TokenOptions};
 use crate::host::Host;
+use crate::plugins::lending::within_bounds;
 use crate::plugins::{GrantError, Grants};
 
 /// An authorization server that numbers its tokens, and an API beside it.
@@ -60,13 +61,23 @@ impl Server {
 
     /// What the API was sent, without the requests for tokens.
     fn api_heads(&self) -> Vec<http::request::Parts> {
+        self.heads_of(|path| path != "/token")
+    }
+
+    /// How many tokens it was asked for.
+    fn issued(&self) -> usize {
+        self.heads_of(|path| path == "/token").len()
+    }
+
+    fn heads_of(&self, wanted: fn(&str) -> bool) -> Vec<http::request::Parts> {
         let heads = self.heads.lock().unwrap();
-        let api = heads.iter().filter(|head| head.uri.path() != "/token");
-        api.cloned().collect()
+        let wanted = heads.iter().filter(|head| wanted(head.uri.path()));
+        wanted.cloned().collect()
     }
 }
 
-/// `/latest` takes the second token alone; everything else repeats the request.
+/// `/latest` takes the second token alone and `/never` none; everything else repeats
+/// the request, `/coded` in a coding of its own.
 async fn answer(
     request: Request<Incoming>,
     seen: &Mutex<Vec<http::request::Parts>>,
@@ -87,7 +98,8 @@ async fn answer(
     let text = authorization
         .as_ref()
         .map_or("", |value| value.to_str().unwrap());
-    if head.uri.path() == "/latest" && text != "Bearer secret-2" {
+    let path = head.uri.path();
+    if path == "/never" || path == "/latest" && text != "Bearer secret-2" {
         return Response::builder()
             .status(StatusCode::UNAUTHORIZED)
             .header("www-authenticate", r#"Bearer error="invalid_token""#)
@@ -99,6 +111,9 @@ async fn answer(
         response = response
             .status(StatusCode::FOUND)
             .header("location", "https://thief.example/");
+    }
+    if path == "/coded" {
+        response = response.header("content-encoding", "rot13");
     }
     let repeated = format!("you said {text} and {}", String::from_utf8_lossy(&body));
     response
@@ -154,6 +169,7 @@ async fn what_a_plugin_says_of_credentials_itself_is_left_out() {
         "dpop",
         "cookie",
         "proxy-authorization",
+        "te",
         "accept-encoding",
     ] {
         own.headers_mut()
@@ -165,9 +181,10 @@ async fn what_a_plugin_says_of_credentials_itself_is_left_out() {
     let head = server.api_heads().remove(0);
     assert_eq!(head.headers[AUTHORIZATION], "Bearer secret-1");
     assert_eq!(head.headers.get_all(AUTHORIZATION).iter().count(), 1);
-    for name in ["dpop", "cookie", "proxy-authorization", "accept-encoding"] {
+    for name in ["dpop", "cookie", "proxy-authorization", "te"] {
         assert!(!head.headers.contains_key(name), "{name}");
     }
+    assert_eq!(head.headers["accept-encoding"], "identity");
     assert_eq!(head.headers["x-mine"], "kept");
 }
 
@@ -243,11 +260,85 @@ async fn a_body_of_unknown_length_is_sent_once_more_as_well() {
 async fn a_body_that_is_too_long_to_keep_is_sent_once() {
     let server = Server::start().await;
     let url = format!("{}/latest", server.origin);
-    let long: &str = "x".repeat(REPLAY_LIMIT as usize).leak();
+    let long: &str = "x".repeat(REPLAY_LIMIT).leak();
     let streamed = Request::put(&url).body(frames_of([long, "x"])).unwrap();
     let response = sent_by(&server.grants(), "honest", streamed).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(server.api_heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_of_announced_length_is_sent_once_more_as_well() {
+    let server = Server::start().await;
+    let url = format!("{}/latest", server.origin);
+    let streamed = Request::put(&url).header(CONTENT_LENGTH, "6");
+    let streamed = streamed.body(frames_of(["one", "two"])).unwrap();
+    let response = sent_by(&server.grants(), "honest", streamed).await;
+    assert_eq!(
+        response.unwrap().body(),
+        "you said Bearer ******** and onetwo"
+    );
+}
+
+#[tokio::test]
+async fn parts_without_anything_in_them_take_no_room() {
+    let copy = Arc::new(Mutex::new(Copied::default()));
+    let kept = Kept {
+        body: frames_of(["", ""]),
+        copy: Arc::clone(&copy),
+    };
+    kept.collect().await.unwrap();
+    assert_eq!(copy.lock().unwrap().data.capacity(), 0);
+    assert!(again(&copy).is_some());
+}
+
+#[tokio::test]
+async fn a_plugin_that_says_time_and_again_that_the_token_is_refused_has_it_renewed_once() {
+    let server = Server::start().await;
+    let url = format!("{}/never", server.origin);
+    let grants = server.grants();
+    for _ in 0..3 {
+        let response = sent_by(&grants, "honest", request("PUT", &url, "")).await;
+        assert_eq!(response.unwrap().status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(server.issued(), 2);
+    // Nor by asking for it, where it is lent.
+    let connection = &grants.rules_of("honest")[0].connection;
+    let options = TokenOptions {
+        rejected: Some("secret-2".to_owned()),
+        ..TokenOptions::default()
+    };
+    assert_eq!(within_bounds(options, connection).rejected, None);
+}
+
+#[tokio::test]
+async fn a_request_that_is_to_have_no_body_is_sent_without_one_or_not_at_all() {
+    let server = Server::start().await;
+    let url = format!("{}/items", server.origin);
+    let empty = Request::get(&url).header(TRANSFER_ENCODING, "chunked");
+    let empty = empty.body(frames_of(["", ""])).unwrap();
+    sent_by(&server.grants(), "honest", empty).await.unwrap();
+    let heads = server.api_heads();
+    assert!(!heads[0].headers.contains_key(TRANSFER_ENCODING));
+    let smuggled = Request::get(&url).header(CONTENT_LENGTH, "25");
+    let smuggled = smuggled.body(frames_of(["", "GET /other HTTP/1.1\r\nx: "]));
+    let refused = sent_by(&server.grants(), "honest", smuggled.unwrap()).await;
+    assert!(matches!(
+        refused,
+        Err(HttpError::HttpRequestBodySize(Some(0)))
+    ));
+    assert_eq!(server.api_heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_response_in_a_coding_that_could_hide_the_token_is_refused() {
+    let server = Server::start().await;
+    let url = format!("{}/coded", server.origin);
+    let refused = sent_by(&server.grants(), "honest", request("GET", &url, "")).await;
+    let Err(HttpError::HttpResponseContentCoding(Some(coding))) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(coding, "rot13");
 }
 
 /// A body whose length is not known beforehand.
@@ -312,12 +403,30 @@ fn a_token_is_masked_wherever_the_parts_of_a_body_are_torn() {
         let parts =
             [&whole[..at], &whole[at..]].map(|part| String::from_utf8(part.to_vec()).unwrap());
         let body = frames_of(parts.map(|part| &*part.leak()));
-        let masked = without(Response::new(body), b"secret-1")
-            .into_body()
-            .collect();
+        let masked = without(Response::new(body), "secret-1").unwrap();
+        let masked = masked.into_body().collect();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
         assert_eq!(runtime.block_on(masked).unwrap().to_bytes(), expected[..]);
+    }
+}
+
+#[test]
+fn a_token_is_masked_however_it_is_written() {
+    let token = "a/b+c==";
+    let secret = Spellings::of(token);
+    for written in [
+        "a/b+c==",
+        r"a\/b+c==",
+        r"a/b+c\u003d\u003d",
+        r"a/b\u002bc\u003d\u003d",
+        "a%2Fb%2Bc%3D%3D",
+        "a%2fb%2bc%3d%3d",
+    ] {
+        let mut body = format!("<{written}>").into_bytes();
+        assert!(secret.mask(&mut body), "{written}");
+        let masked = format!("<{}>", "*".repeat(written.len()));
+        assert_eq!(String::from_utf8(body).unwrap(), masked);
     }
 }
