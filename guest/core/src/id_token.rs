@@ -33,7 +33,7 @@ pub struct Expected<'a> {
     pub client_id: &'a str,
     /// The algorithms that the server says it signs with; none: it does not say.
     pub algorithms: &'a [String],
-    /// The `nonce` that was sent.
+    /// The `nonce` that was sent, where it has to be there.
     pub nonce: Option<&'a SecretString>,
     /// The `max_age` that was sent, in seconds.
     pub max_age: Option<u32>,
@@ -48,6 +48,12 @@ pub struct Expected<'a> {
 /// A violation that names what is wrong with the id_token.
 pub(crate) fn violation(message: &str) -> Box<Error> {
     Error::violation(ViolationKind::IdToken, message)
+}
+
+/// Whether an id_token has no `nonce` at all, which is another thing than a wrong
+/// one.
+pub(crate) fn omits_nonce(id_token: &SecretString) -> bool {
+    Received::parse(id_token.reveal()).is_some_and(|token| !token.claims.contains_key("nonce"))
 }
 
 /// Takes an id_token apart and checks what it claims, all but the signature.

@@ -214,6 +214,8 @@ pub const FIELDS: &[Field] = &[
         .says("A refresh prolongs the access token and brings no new one."),
     field("keeps_refresh_token", Flag, Behaviour)
         .says("The refresh token stays the same for as long as the authorization lasts."),
+    field("id_token_omits_nonce", Flag, Behaviour)
+        .says("An id_token comes without the nonce that was sent."),
     // Policy.
     field("default_lifetime_seconds", Number, Behaviour)
         .sets("renewal.default_lifetime_seconds")

@@ -13,6 +13,7 @@ use crate::http;
 use crate::id_token::{self, Expected};
 use crate::metadata::Server;
 use crate::platform::Platform;
+use crate::provider;
 use crate::record::{Failure, FailureCause, RenewalReason};
 use crate::secret::SecretString;
 use crate::time::Timestamp;
@@ -322,11 +323,18 @@ impl<P: Platform> Connection<P> {
     ) -> Result<NewCredential> {
         self.check_token(&response)?;
         let skew = token_response::clock_skew_millis(http);
+        let omitted = Field::ID_TOKEN_OMITS_NONCE;
+        let omits_nonce = nonce.is_some()
+            && self.config.dialect.has(omitted)
+            && response
+                .id_token
+                .as_ref()
+                .is_some_and(id_token::omits_nonce);
         let expected = Expected {
             issuer: self.issuer_of_id_tokens(server),
             client_id: self.config.client_id.as_deref().unwrap_or_default(),
             algorithms: &server.id_token_algorithms,
-            nonce,
+            nonce: nonce.filter(|_| !omits_nonce),
             // Asked for in the authorization request alone.
             max_age: self.config.max_age.filter(|_| nonce.is_some()),
             subject: None,
@@ -365,6 +373,9 @@ impl<P: Platform> Connection<P> {
         response
             .quirks
             .extend(self.config.dialect.request_quirks(&self.config));
+        if omits_nonce {
+            response.quirks.extend(provider::sentence(omitted, ""));
+        }
         let reason = RenewalReason::Authorization;
         let mut new = self.credential(response, http, reason, server.clone(), scope);
         let id_token = new.id_token.take();

@@ -8,7 +8,7 @@ use crate::authorization::Redirect;
 use crate::base64::base64url;
 use crate::error::{Unboxed as _, ViolationKind};
 use crate::event::EventKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use url::Url;
@@ -193,24 +193,29 @@ fn a_tenant_goes_into_every_url_and_a_refresh_names_the_scopes() {
     assert_eq!(flow.sent(0)["scope"], "User.Read offline_access");
 }
 
+/// An id_token with those claims, signed with the key that [`publish_keys`] publishes.
+fn id_token(claims: &Value) -> String {
+    let part = |text: &str| base64url(text.as_bytes());
+    let signed = format!(
+        "{}.{}",
+        part(r#"{"alg":"ES256"}"#),
+        part(&claims.to_string())
+    );
+    let key = fake_keys::of_server("server-ec");
+    let signature = fake_keys::sign(&key, "ES256", signed.as_bytes());
+    format!("{signed}.{}", base64url(&signature.expect("a signature")))
+}
+
+fn publish_keys(flow: &Flow, place: &str) {
+    let key = fake_keys::public(&fake_keys::of_server("server-ec"));
+    let keys = json!({"keys": [key]}).to_string();
+    let published = (place.to_owned(), keys);
+    flow.world.documents.borrow_mut().extend([published]);
+}
+
 #[test]
 fn the_issuer_of_an_id_token_may_differ_with_the_user() {
     // Known deviation 7.
-    let key = fake_keys::of_server("server-ec");
-    let keys = serde_json::json!({"keys": [fake_keys::public(&key)]}).to_string();
-    let claims = |issuer: &str| {
-        let key = key.clone();
-        let claims = format!(
-            r#"{{"iss":"{issuer}","tid":"t1","sub":"u","aud":"id","nonce":"NONCE","iat":1000000000,"exp":1000003600}}"#
-        );
-        move |nonce: &str| {
-            let part = |text: &str| base64url(text.as_bytes());
-            let claims = claims.replace("NONCE", nonce);
-            let signed = format!("{}.{}", part(r#"{"alg":"ES256"}"#), part(&claims));
-            let signature = fake_keys::sign(&key, "ES256", signed.as_bytes());
-            format!("{signed}.{}", base64url(&signature.expect("a signature")))
-        }
-    };
     for (issuer, is_good) in [
         ("https://login.microsoftonline.com/t1/v2.0", true),
         ("https://login.microsoftonline.com/t2/v2.0", false),
@@ -218,15 +223,64 @@ fn the_issuer_of_an_id_token_may_differ_with_the_user() {
     ] {
         let flow = Flow::open("microsoft-entra", r#", "scope": "openid""#);
         let place = "https://login.microsoftonline.com/common/discovery/v2.0/keys";
-        let published = (place.to_owned(), keys.clone());
-        flow.world.documents.borrow_mut().extend([published]);
+        publish_keys(&flow, place);
         let (_, sent) = flow.begin();
-        let id_token = claims(issuer)(&sent["nonce"]);
+        let id_token = id_token(&json!({
+            "iss": issuer, "tid": "t1", "sub": "u", "aud": "id", "nonce": sent["nonce"],
+            "iat": 1_000_000_000, "exp": 1_000_003_600
+        }));
         let body =
             format!(r#"{{"access_token":"a","token_type":"Bearer","id_token":"{id_token}"}}"#);
         flow.world.answer_with(Answer::status(200, &body));
         let completed = flow.complete(&format!("code=c&state={}", sent["state"]));
         assert_eq!(completed.is_ok(), is_good, "{issuer}: {completed:?}");
+    }
+}
+
+#[test]
+fn an_id_token_may_go_without_the_nonce_where_that_is_declared_but_not_bear_another() {
+    let told = "An id_token comes without the nonce that was sent.";
+    for (provider, issuer, jwks_uri) in [
+        ("linkedin", "https://www.linkedin.com/oauth", ""),
+        (
+            "quickbooks",
+            "https://oauth.platform.intuit.com/op/v1",
+            "https://oauth.platform.intuit.com/op/v1/jwks",
+        ),
+        (
+            "google",
+            "https://accounts.google.com",
+            "https://www.googleapis.com/oauth2/v3/certs",
+        ),
+    ] {
+        for (nonce, is_good, is_told) in [
+            (None, provider != "google", provider != "google"),
+            (Some(json!("another")), false, false),
+            (Some(json!(null)), false, false),
+            (Some(json!("sent")), true, false),
+        ] {
+            let flow = Flow::open(provider, r#", "scope": "openid""#);
+            publish_keys(&flow, jwks_uri);
+            let (_, sent) = flow.begin();
+            let mut claims = json!({
+                "iss": issuer, "sub": "u", "aud": "id", "iat": 1_000_000_000, "exp": 1_000_003_600
+            });
+            if let Some(nonce) = &nonce {
+                claims["nonce"] = match nonce.as_str() {
+                    Some("sent") => json!(sent["nonce"]),
+                    _ => nonce.clone(),
+                };
+            }
+            let body = json!({
+                "access_token": "a", "token_type": "Bearer", "id_token": id_token(&claims)
+            });
+            flow.world
+                .answer_with(Answer::status(200, &body.to_string()));
+            let completed = flow.complete(&format!("code=c&state={}", sent["state"]));
+            let case = format!("{provider}: {nonce:?}: {completed:?}");
+            assert_eq!(completed.is_ok(), is_good, "{case}");
+            assert_eq!(flow.quirks().contains(&told.to_owned()), is_told, "{case}");
+        }
     }
 }
 
