@@ -241,7 +241,11 @@ fn the_issuer_of_an_id_token_may_differ_with_the_user() {
 fn an_id_token_may_go_without_the_nonce_where_that_is_declared_but_not_bear_another() {
     let told = "An id_token comes without the nonce that was sent.";
     for (provider, issuer, jwks_uri) in [
-        ("linkedin", "https://www.linkedin.com/oauth", ""),
+        (
+            "linkedin",
+            "https://www.linkedin.com/oauth",
+            "https://www.linkedin.com/oauth/openid/jwks",
+        ),
         (
             "quickbooks",
             "https://oauth.platform.intuit.com/op/v1",
@@ -684,7 +688,7 @@ fn a_short_lived_token_is_exchanged_and_then_refreshed_itself() {
             r#"{"access_token":"long-1","token_type":"bearer","expires_in":5184000}"#,
         ],
     );
-    assert_eq!(flow.url(1), "https://graph.threads.net/oauth/access_token");
+    assert_eq!(flow.url(1), "https://graph.threads.com/oauth/access_token");
     assert_eq!(
         flow.url(0),
         "https://graph.threads.net/access_token?access_token=short&client_secret=s+e%26c&grant_type=th_exchange_token"
