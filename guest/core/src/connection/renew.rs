@@ -7,7 +7,7 @@
 
 use super::identity::subject_of;
 use super::sending::Call;
-use super::storage::{COMMIT_PAUSES, Version, Written, may_pass};
+use super::storage::{CHANGE_ATTEMPTS, COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::Grant;
 use crate::dialect::Field;
@@ -729,7 +729,8 @@ impl<P: Platform> Connection<P> {
         let mut version = begun.clone();
         let mut second_lease: Option<P::Lease> = None;
         let mut failure = lease_lost();
-        for pause in COMMIT_PAUSES {
+        let mut pauses = COMMIT_PAUSES.iter();
+        for _ in 0..CHANGE_ATTEMPTS {
             let mut record = Record::clone(&version.record);
             // Another one has tried since this one began: with the same refresh
             // token, or there would be another credential.
@@ -773,7 +774,10 @@ impl<P: Platform> Connection<P> {
                 Err(error) if may_pass(&error) => failure = error,
                 Err(error) => return Err(error),
             }
-            self.platform.sleep(pause).await;
+            let Some(pause) = pauses.next() else {
+                break;
+            };
+            self.platform.sleep(*pause).await;
             // A write that seemed to fail may have been done.
             if let Ok(current) = self.load().await {
                 if current.record.generation != begun.record.generation {

@@ -9,7 +9,7 @@ use crate::seal;
 use std::rc::Rc;
 
 /// How often a change is tried on top of somebody else's before giving up.
-const CHANGE_ATTEMPTS: usize = 100;
+pub(super) const CHANGE_ATTEMPTS: usize = 100;
 
 /// How long a value that must not be lost is offered to a store that fails:
 /// pauses in milliseconds, about ten seconds in all.

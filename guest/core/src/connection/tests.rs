@@ -708,6 +708,18 @@ mod crashing {
     }
 
     #[test]
+    fn a_store_that_is_back_by_the_last_pause_costs_no_refresh_token() {
+        let world = World::new();
+        let connection = world.authorized();
+        world.pass(1000);
+        let flow = begun(&world, &connection);
+        world.failing_writes.set(8);
+        assert_eq!(run(flow), ok("access-2"));
+        world.pass(1000);
+        assert_eq!(token(&world.open(CODE)), ok("access-3"));
+    }
+
+    #[test]
     fn a_store_that_is_read_only_for_a_while_costs_no_refresh_token() {
         // As a database is whose standby is about to take over.
         let world = World::new();
