@@ -268,6 +268,15 @@ impl Record {
         Some(record)
     }
 
+    /// Concludes a renewal that brought no token. A doubt about the refresh token
+    /// stays until there is another one, whatever fails meanwhile.
+    pub fn conclude(&mut self, in_doubt: bool) {
+        match &mut self.journal {
+            Some(intent) if in_doubt || intent.in_doubt => intent.in_doubt = true,
+            journal => *journal = None,
+        }
+    }
+
     /// Adds an authorization, and forgets those that are too late.
     pub fn add_pending(&mut self, authorization: PendingAuthorization, now: Timestamp) {
         self.pending.retain(|pending| now < pending.expires_at);

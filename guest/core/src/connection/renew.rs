@@ -57,6 +57,19 @@ struct Setback {
     retry_after_millis: Option<u64>,
     /// Whether the server may have acted on the request all the same.
     in_doubt: bool,
+    /// Whether there was a journal entry for it.
+    was_begun: bool,
+}
+
+impl Setback {
+    fn new(cause: FailureCause, in_doubt: bool) -> Self {
+        Self {
+            cause,
+            retry_after_millis: None,
+            in_doubt,
+            was_begun: true,
+        }
+    }
 }
 
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
@@ -236,16 +249,16 @@ impl<P: Platform> Connection<P> {
                 continue;
             };
             has_begun = true;
-            let setback = match self.send_with_retries(prepared, attempts).await? {
+            let sent = match self.send_with_retries(prepared, attempts).await {
+                Ok(sent) => sent,
+                Err(forbidden) => return Err(self.note_forbidden(&begun, forbidden).await),
+            };
+            let setback = match sent {
                 // There is no earlier token that it could have prolonged.
                 Ok((response, _))
                     if response.access_token.is_empty() && !matches!(way, Way::Refresh(_)) =>
                 {
-                    Setback {
-                        cause: FailureCause::Violation(token_response::no_token()),
-                        retry_after_millis: None,
-                        in_doubt: true,
-                    }
+                    Setback::new(FailureCause::Violation(token_response::no_token()), true)
                 }
                 Ok((response, http)) => {
                     let new = self.renewed(&begun.record, reason, &server, response, spends, &http);
@@ -269,8 +282,8 @@ impl<P: Platform> Connection<P> {
                         continue;
                     }
                     // Somebody else has begun since: it may have spent the token.
-                    let is_contested = current.journal != begun.record.journal;
-                    let refused = self.note_refresh_refused(&begun, is_contested, error.clone());
+                    let in_doubt = setback.in_doubt || current.journal != begun.record.journal;
+                    let refused = self.note_refresh_refused(&begun, in_doubt, error.clone());
                     return Err(refused.await);
                 }
                 _ => return Err(self.note_failure(&begun, setback).await),
@@ -399,6 +412,9 @@ impl<P: Platform> Connection<P> {
 
     /// Sends a token request, again after a pause where it fails transiently and
     /// the policy allows it.
+    ///
+    /// # Errors
+    /// Forbidden, where the host lets nothing out.
     async fn send_with_retries(
         &self,
         prepared: Prepared<'_>,
@@ -408,13 +424,21 @@ impl<P: Platform> Connection<P> {
         let may_discard = prepared.spends.is_none();
         let mut request = prepared.request;
         let mut attempt = 1;
+        let mut earlier: Option<Setback> = None;
         loop {
-            let outcome = self.send_token_request(call, request, may_discard).await?;
-            let Err(setback) = &outcome else {
-                return Ok(outcome);
+            let outcome = self.send_token_request(call, request, may_discard).await;
+            let setback = match (outcome, earlier) {
+                // One attempt in doubt leaves them all in doubt.
+                (Ok(Err(setback)), Some(earlier)) => Setback {
+                    in_doubt: setback.in_doubt || earlier.in_doubt,
+                    ..setback
+                },
+                (Ok(Err(setback)), None) => setback,
+                (Err(_), Some(earlier)) => return Ok(Err(earlier)),
+                (outcome, _) => return outcome,
             };
             if attempt >= attempts || !matches!(setback.cause, FailureCause::Unavailable(_)) {
-                return Ok(outcome);
+                return Ok(Err(setback));
             }
             let now = self.platform.now();
             let number = u32::try_from(attempt).unwrap_or(u32::MAX);
@@ -427,14 +451,15 @@ impl<P: Platform> Connection<P> {
             );
             // The lease does not wait for hours; the next caller tries then.
             if retry_at.millis_since(now) > self.config.timeout_millis() {
-                return Ok(outcome);
+                return Ok(Err(setback));
             }
             self.platform.sleep(retry_at.millis_since(now)).await;
             // Assertion and proof are for one sending.
             request = match self.ready(call).await {
                 Ok(request) => request,
-                Err(_) => return Ok(outcome),
+                Err(_) => return Ok(Err(setback)),
             };
+            earlier = Some(setback);
             attempt += 1;
         }
     }
@@ -455,50 +480,38 @@ impl<P: Platform> Connection<P> {
                 return Err(from_http_failure(endpoint, failure));
             }
             Err(http::Failure::TooLarge) => {
-                return Ok(Err(Setback {
-                    cause: FailureCause::Violation(too_large(endpoint)),
-                    retry_after_millis: None,
-                    in_doubt: true,
-                }));
+                let cause = FailureCause::Violation(too_large(endpoint));
+                return Ok(Err(Setback::new(cause, true)));
             }
             Err(failure) => {
                 let in_doubt = !matches!(failure, http::Failure::NotSent(_));
                 let host = endpoint.host();
-                return Ok(Err(Setback {
-                    cause: FailureCause::Unavailable(format!("{host}: {failure}")),
-                    retry_after_millis: None,
-                    in_doubt,
-                }));
+                let cause = FailureCause::Unavailable(format!("{host}: {failure}"));
+                return Ok(Err(Setback::new(cause, in_doubt)));
             }
         };
         let read = token_response::read(&response, &self.config.dialect, &secrets);
         Ok(match read {
-            Ok(token) if may_discard && self.is_unbound(&token) => Err(Setback {
-                cause: FailureCause::Violation(unbound()),
-                retry_after_millis: None,
-                in_doubt: false,
-            }),
+            Ok(token) if may_discard && self.is_unbound(&token) => {
+                Err(Setback::new(FailureCause::Violation(unbound()), false))
+            }
             Ok(token) => Ok((token, response)),
-            Err(token_response::Failure::Refused(error)) => Err(Setback {
-                cause: FailureCause::Refused(error),
-                retry_after_millis: None,
-                in_doubt: false,
-            }),
+            Err(token_response::Failure::Refused(error)) => {
+                Err(Setback::new(FailureCause::Refused(error), false))
+            }
             Err(token_response::Failure::Transient {
                 cause,
                 retry_after_millis,
             }) => Err(Setback {
-                cause: FailureCause::Unavailable(cause),
                 retry_after_millis,
                 // A gateway's error says nothing of what is behind it.
-                in_doubt: response.status >= 500,
+                ..Setback::new(FailureCause::Unavailable(cause), response.status >= 500)
             }),
             // Half an answer may have been a whole renewal.
-            Err(token_response::Failure::Violation(violation)) => Err(Setback {
-                cause: FailureCause::Violation(violation),
-                retry_after_millis: None,
-                in_doubt: response.status < 300,
-            }),
+            Err(token_response::Failure::Violation(violation)) => Err(Setback::new(
+                FailureCause::Violation(violation),
+                response.status < 300,
+            )),
         })
     }
 
@@ -821,33 +834,53 @@ impl<P: Platform> Connection<P> {
             other => return other.into(),
         };
         let setback = Setback {
-            cause,
-            retry_after_millis: None,
-            in_doubt: false,
+            was_begun: false,
+            ..Setback::new(cause, false)
         };
         self.note_failure(version, setback).await
     }
 
+    /// Remembers that the host does not let the request out, which says nothing of
+    /// the next one.
+    async fn note_forbidden(&self, begun: &Version, forbidden: Box<Error>) -> Box<Error> {
+        let (now, message) = (self.platform.now(), forbidden.to_string());
+        let event = Event::new(now, EventKind::RenewalFailed, message).with("error", "forbidden");
+        let generation = begun.record.generation;
+        let stored = self
+            .change(&mut |record| {
+                if record.generation == generation {
+                    record.conclude(false);
+                    record.history.add(&event);
+                }
+                Ok(())
+            })
+            .await;
+        if stored.is_ok() {
+            self.tell(&[event]);
+        }
+        forbidden
+    }
+
+    /// Remembers that the user has to authorize again. `in_doubt`: another than the
+    /// refused request may have spent the refresh token.
     async fn note_refresh_refused(
         &self,
         begun: &Version,
-        is_contested: bool,
+        in_doubt: bool,
         error: ServerError,
     ) -> Box<Error> {
         let journal = begun.record.journal.as_ref();
-        let reason = if is_contested || journal.is_some_and(|intent| intent.in_doubt) {
+        let in_doubt = in_doubt || journal.is_some_and(|intent| intent.in_doubt);
+        let reason = if in_doubt {
             "the server no longer accepts the refresh token; an earlier renewal was interrupted, so the server has probably replaced the token in an answer that never arrived, or taken its second use for theft"
         } else {
             "the server no longer accepts the refresh token"
         };
-        let setback = Setback {
-            cause: FailureCause::Reauthorization(Reauthorization {
-                reason: reason.to_owned(),
-                error: Some(error),
-            }),
-            retry_after_millis: None,
-            in_doubt: false,
-        };
+        let cause = FailureCause::Reauthorization(Reauthorization {
+            reason: reason.to_owned(),
+            error: Some(error),
+        });
+        let setback = Setback::new(cause, in_doubt);
         self.note_failure(begun, setback).await
     }
 
@@ -898,9 +931,8 @@ impl<P: Platform> Connection<P> {
                     };
                     return Ok(());
                 }
-                match &mut record.journal {
-                    Some(intent) if setback.in_doubt => intent.in_doubt = true,
-                    journal => *journal = None,
+                if setback.was_begun {
+                    record.conclude(setback.in_doubt);
                 }
                 record.failure = Some(failure.clone());
                 record.history.add(&event);

@@ -685,6 +685,116 @@ mod crashing {
     }
 
     #[test]
+    fn a_lost_answer_is_told_as_the_cause_whatever_failed_since() {
+        for failure in [
+            Answer::Fails(Failure::NotSent("connection refused".to_owned())),
+            Answer::status(401, r#"{"error":"invalid_client"}"#),
+            Answer::status(429, ""),
+            Answer::Fails(Failure::Forbidden("the host does not allow it".to_owned())),
+            Answer::oauth_error("invalid_grant"),
+        ] {
+            let world = World::new();
+            let connection = world.authorized();
+            world.pass(1000);
+            world.answer_with(Answer::Lost);
+            unavailable(&token(&connection));
+            world.pass(10);
+            world.answer_with(failure.clone());
+            token(&connection).expect_err("it failed");
+            let reason = reauthorization_reason(run(connection.refresh()).map(|_| String::new()));
+            assert!(reason.contains("interrupted"), "{failure:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_in_the_same_call_is_told_as_the_cause() {
+        for further in [
+            None,
+            Some(Failure::NotSent("connection refused".to_owned())),
+        ] {
+            let world = World::new();
+            world.authorized();
+            let config = CODE.replacen('{', r#"{"renewal": {"max_attempts": 3}, "#, 1);
+            let connection = world.open(&config);
+            world.pass(1000);
+            world.answer_with(Answer::Lost);
+            if let Some(further) = further {
+                world.answer_with(Answer::Fails(further));
+            }
+            let reason = reauthorization_reason(token(&connection));
+            assert!(reason.contains("interrupted"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_of_one_attempt_stays_in_doubt_where_the_next_is_not_sent() {
+        for further in [
+            Failure::NotSent("connection refused".to_owned()),
+            Failure::Forbidden("the host does not allow it".to_owned()),
+        ] {
+            let world = World::new();
+            world.authorized();
+            let config = CODE.replacen('{', r#"{"renewal": {"max_attempts": 2}, "#, 1);
+            let connection = world.open(&config);
+            world.pass(1000);
+            world.answer_with(Answer::Lost);
+            world.answer_with(Answer::Fails(further));
+            token(&connection).expect_err("it failed");
+            world.pass(10);
+            let reason = reauthorization_reason(token(&connection));
+            assert!(reason.contains("interrupted"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_told_though_the_metadata_could_not_be_had_since() {
+        let world = World::with_metadata();
+        world.server.borrow_mut().accept("given");
+        let config = r#"{"client_id": "id", "grant_type": "refresh_token", "refresh_token": "given",
+            "issuer": "https://as.example"}"#;
+        drop(begun(&world, &world.open(config)));
+        let connection = world.open(config);
+        world.answer_with(Answer::status(503, ""));
+        world.answer_with(Answer::status(503, ""));
+        unavailable(&token(&connection));
+        world.pass(10);
+        let reason = reauthorization_reason(token(&connection));
+        assert!(reason.contains("interrupted"), "{reason}");
+        assert!(kinds_in_history(&connection).contains(&"renewal-interrupted"));
+    }
+
+    #[test]
+    fn a_request_that_the_host_forbids_was_no_interruption() {
+        for (config, authorized) in [(CODE, true), (CLIENT_CREDENTIALS, false)] {
+            let world = World::new();
+            if authorized {
+                world.authorized();
+                world.pass(1000);
+            }
+            let connection = world.open(config);
+            for _ in 0..3 {
+                let forbidden = Failure::Forbidden("the host allows as.example alone".to_owned());
+                world.answer_with(Answer::Fails(forbidden));
+                let Err(Error::Forbidden(why)) = token(&connection).unboxed() else {
+                    panic!("it was sent");
+                };
+                assert_eq!(why, "the host allows as.example alone");
+            }
+            let history = run(connection.history()).expect("a history");
+            let last = history.last().expect("an event");
+            assert_eq!(last.kind.as_str(), "renewal-failed");
+            assert!(
+                last.message.contains("as.example alone"),
+                "{}",
+                last.message
+            );
+            assert_eq!(history.len(), 1 + usize::from(authorized));
+            // It is tried again as soon as the host allows it.
+            assert!(token(&connection).is_ok());
+        }
+    }
+
+    #[test]
     fn a_lost_request_is_simply_repeated() {
         let world = World::new();
         let connection = world.authorized();
