@@ -94,6 +94,9 @@ pub struct Credential {
     pub skew_millis: i64,
     /// When the connection was authorized, or its first token obtained.
     pub authorized_at: Timestamp,
+    /// Whether it is the access token that there was before: some servers give it
+    /// again while it lasts.
+    pub is_reissued: bool,
     /// Why this token was obtained.
     pub reason: RenewalReason,
     /// What the credential is bound to (see
@@ -116,6 +119,7 @@ stored_fields!(Credential {
     id_token,
     skew_millis,
     authorized_at,
+    is_reissued,
     reason,
     binding,
     server,

@@ -13,10 +13,15 @@ const WIDEST_WINDOW: u64 = 5 * 60 * 1000;
 /// How far the clocks of hosts that share a store may differ, in milliseconds.
 const CLOCK_TOLERANCE: u64 = 60 * 1000;
 
+/// For how long a refused token that the server has given again is not asked for
+/// anew, in milliseconds.
+const REISSUED_PAUSE: u64 = 10 * 1000;
+
 /// What is asked of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Demand {
-    /// One that is valid, and other than the one that was refused.
+    /// One that is valid, and other than the one that was refused, unless the
+    /// server has just given that again.
     Valid {
         /// The least validity wanted, in milliseconds.
         min_validity_millis: u64,
@@ -59,7 +64,9 @@ pub fn assess(record: &Record, binding: &str, demand: &Demand, now: Timestamp) -
             min_validity_millis,
             rejected,
         } => {
-            if rejected.as_ref() == Some(&credential.access_token) {
+            if rejected.as_ref() == Some(&credential.access_token)
+                && !is_just_reissued(credential, now)
+            {
                 return Standing::Unmet(RenewalReason::Rejected);
             }
             if !is_valid {
@@ -77,6 +84,12 @@ pub fn assess(record: &Record, binding: &str, demand: &Demand, now: Timestamp) -
             Standing::Fresh
         }
     }
+}
+
+/// Whether the server has given the same access token again a moment ago.
+fn is_just_reissued(credential: &Credential, now: Timestamp) -> bool {
+    let since = credential.received_at;
+    credential.is_reissued && since <= now && now < since.plus_millis(REISSUED_PAUSE)
 }
 
 /// Whether a credential's access token has not expired.
@@ -183,6 +196,7 @@ mod tests {
                 id_token: None,
                 skew_millis: 0,
                 authorized_at: Timestamp(0),
+                is_reissued: false,
                 reason: RenewalReason::Authorization,
                 binding: "b".to_owned(),
                 server: Server::default(),
@@ -242,6 +256,26 @@ mod tests {
             Standing::Unmet(RenewalReason::Rejected)
         );
         assert_eq!(standing(1, 0, Some("older")), Standing::Fresh);
+    }
+
+    #[test]
+    fn a_rejected_token_that_was_given_again_does_for_a_moment() {
+        let mut record = record();
+        if let Some(credential) = &mut record.credential {
+            credential.is_reissued = true;
+            credential.received_at = Timestamp::from_seconds(5);
+        }
+        let demand = Demand::Valid {
+            min_validity_millis: 0,
+            rejected: Some(SecretString::new("a")),
+        };
+        let at = |seconds| assess(&record, "b", &demand, Timestamp::from_seconds(seconds));
+        let rejected = Standing::Unmet(RenewalReason::Rejected);
+        // The clock was set back; just now; a while ago.
+        assert_eq!(
+            [4, 5, 14, 15].map(at),
+            [rejected, Standing::Fresh, Standing::Fresh, rejected]
+        );
     }
 
     #[test]

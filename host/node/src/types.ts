@@ -53,7 +53,8 @@ export interface TokenOptions extends CallOptions {
   minValiditySeconds?: number | undefined;
   /**
    * The value of a token that a resource server has just refused. It is
-   * renewed, unless it has been replaced meanwhile.
+   * renewed, unless it has been replaced meanwhile, or the server has just
+   * given the same one again.
    */
   rejected?: string | undefined;
 }

@@ -486,7 +486,8 @@ pub struct TokenOptions {
     #[component(name = "min-validity-seconds")]
     pub min_validity_seconds: Option<u32>,
     /// The value of a token that a resource server has just refused. It is
-    /// renewed, unless it has been replaced meanwhile.
+    /// renewed, unless it has been replaced meanwhile, or the server has just
+    /// given the same one again.
     pub rejected: Option<String>,
 }
 

@@ -99,28 +99,37 @@ impl<P: Platform> Connection<P> {
 
     async fn obtain(&self, demand: &Demand) -> Result<Token> {
         self.ensure_configured()?;
-        let record = self.load().await?.record;
-        if let Some(token) = self.fresh_token(&record, demand) {
+        let seen = self.load().await?.record;
+        if let Some(token) = self.fresh_token(&seen, demand) {
             return Ok(token);
         }
-        let renewed = match self.hindrance(&record, demand) {
+        let renewed = match self.hindrance(&seen, demand) {
             Some(error) => Err(error),
-            None => self.renew(&record, demand).await,
+            None => self.renew(&seen, demand).await,
         };
         let (record, error) = match renewed {
             Ok(record) => (record, None),
             Err(error) => (self.load().await?.record, Some(error)),
         };
-        // A token that is merely due does while it lasts: an outage of the
-        // authorization server is none of the application.
-        if let Some(credential) = &record.credential
-            && !matches!(self.assess(&record, demand), Standing::Unmet(_))
-        {
-            return Ok(self.token_of(credential));
-        }
-        Err(error.unwrap_or_else(|| {
-            Error::unavailable("another renewal is under way and has not finished in time")
-        }))
+        let is_renewed = error.is_none() && record.generation > seen.generation;
+        let cause = match self.credential_in(&record) {
+            // A token that is merely due does while it lasts: an outage of the
+            // authorization server is none of the application.
+            Some(credential) if !matches!(self.assess(&record, demand), Standing::Unmet(_)) => {
+                return Ok(self.token_of(credential));
+            }
+            // The refused one again: there is no better one to be had.
+            Some(credential)
+                if is_renewed && renewal::is_valid(credential, self.platform.now()) =>
+            {
+                return Ok(self.token_of(credential));
+            }
+            Some(_) if is_renewed => {
+                "the token that the server gave had expired before it could be handed out"
+            }
+            _ => "another renewal is under way and has not finished in time",
+        };
+        Err(error.unwrap_or_else(|| Error::unavailable(cause)))
     }
 
     fn assess(&self, record: &Record, demand: &Demand) -> Standing {
@@ -569,6 +578,7 @@ impl<P: Platform> Connection<P> {
             new.credential.refresh_token = spent;
         }
         if let Some(earlier) = earlier {
+            new.credential.is_reissued = new.credential.access_token == earlier.access_token;
             new.credential.authorized_at = earlier.authorized_at;
             if is_kept && new.credential.refresh_expires_at.is_none() {
                 new.credential.refresh_expires_at = earlier.refresh_expires_at;
@@ -624,6 +634,7 @@ impl<P: Platform> Connection<P> {
             id_token: None,
             skew_millis: token_response::clock_skew_millis(http),
             authorized_at: received_at,
+            is_reissued: false,
             reason,
             binding: self.binding.clone(),
             server,

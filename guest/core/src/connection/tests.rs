@@ -375,6 +375,47 @@ mod renewing {
     }
 
     #[test]
+    fn a_refused_token_that_the_server_gives_again_is_handed_out_and_not_asked_for_each_time() {
+        let world = World::new();
+        world.server.borrow_mut().adds = vec![("access_token", "same".into())];
+        let connection = world.open(CLIENT_CREDENTIALS);
+        assert_eq!(token(&connection), ok("same"));
+        let callers: Vec<_> = (0..100).map(|_| world.open(CLIENT_CREDENTIALS)).collect();
+        let options = TokenOptions {
+            rejected: Some(SecretString::new("same")),
+            ..TokenOptions::default()
+        };
+        for result in run_all(callers.iter().map(|caller| caller.token(&options))) {
+            let token = result.expect("the best there is");
+            assert_eq!(token.access_token.reveal(), "same");
+        }
+        assert_eq!(world.token_requests(), 2);
+        world.pass(10);
+        assert_eq!(token_unlike(&connection, "same"), ok("same"));
+        assert_eq!(world.token_requests(), 3);
+        // Once the server gives another one, that is handed out.
+        world.server.borrow_mut().adds.clear();
+        world.pass(10);
+        assert_eq!(token_unlike(&connection, "same"), ok("access-4"));
+        assert_eq!(token_unlike(&connection, "access-4"), ok("access-5"));
+    }
+
+    #[test]
+    fn a_token_whose_lifetime_is_over_when_it_is_stored_is_said_to_be() {
+        let world = World::new();
+        world.server.borrow_mut().lifetime = Some(1);
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let flow = begun(&world, &connection);
+        // The store takes longer than the token lives.
+        world.failing_writes.set(6);
+        let result = run(flow);
+        assert_eq!(
+            unavailable(&result).cause,
+            "the token that the server gave had expired before it could be handed out"
+        );
+    }
+
+    #[test]
     fn the_least_validity_is_had_by_renewing() {
         let world = World::new();
         let connection = world.authorized();
