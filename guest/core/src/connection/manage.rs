@@ -187,14 +187,7 @@ impl<P: Platform> Connection<P> {
     pub async fn revoke(&self) -> Result<()> {
         self.ensure_configured()?;
         // Under the lease, or a renewal would bring a token that nobody revokes.
-        let timeout = self.config.timeout_millis();
-        let lease = self
-            .platform
-            .acquire_lease(&self.store_key, timeout.saturating_mul(3), timeout)
-            .await
-            .map_err(super::storage::from_store_error)?;
-        let _lease =
-            lease.ok_or_else(|| Error::unavailable("a renewal is under way; try again"))?;
+        let _lease = self.lease().await?;
         let record = self.load().await?.record;
         let credential = self.credential_in(&record);
         let credential = credential.ok_or_else(no_credential)?;

@@ -177,14 +177,31 @@ impl<P: Platform> Connection<P> {
         }
     }
 
+    /// The lease, once no renewal is under way.
+    ///
+    /// # Errors
+    /// Unavailable, where one takes too long; storage.
+    pub(super) async fn lease(&self) -> Result<P::Lease> {
+        let timeout = self.config.timeout_millis();
+        let lease = self
+            .platform
+            .acquire_lease(&self.store_key, timeout.saturating_mul(3), timeout)
+            .await;
+        let lease = lease.map_err(from_store_error)?;
+        lease.ok_or_else(|| Error::unavailable("a renewal is under way; try again"))
+    }
+
     /// Seals the stored record anew under the current key.
     ///
     /// # Errors
-    /// Storage.
+    /// Unavailable, where a renewal is under way; storage.
     pub async fn reseal(&self) -> Result<()> {
         if self.load().await?.number.is_none() {
             return Ok(());
         }
+        // The host of a renewal that is under way may not have that key, and what
+        // it brings could not be put on top.
+        let _lease = self.lease().await?;
         self.change(&mut |_| Ok(())).await
     }
 }

@@ -1476,6 +1476,35 @@ mod managing {
     }
 
     #[test]
+    fn resealing_waits_for_a_renewal_whose_host_may_lack_the_new_key() {
+        let world = World::new();
+        let connection = world.authorized();
+        world
+            .keys
+            .replace(vec![("new".to_owned(), 9), ("key".to_owned(), 7)]);
+        let before = world.entries.borrow().clone();
+        let platform = FakePlatform(Rc::clone(&world));
+        let lease = run(platform.acquire_lease("crm.tokens", 60_000, 0));
+        let result = run(connection.reseal());
+        assert_eq!(
+            unavailable(&result).cause,
+            "a renewal is under way; try again"
+        );
+        assert_eq!(*world.entries.borrow(), before);
+        drop(lease);
+        run(connection.reseal()).expect("resealed");
+        assert_ne!(*world.entries.borrow(), before);
+    }
+
+    #[test]
+    fn resealing_what_is_not_stored_waits_for_nobody() {
+        let world = World::new();
+        let platform = FakePlatform(Rc::clone(&world));
+        let _lease = run(platform.acquire_lease("crm.tokens", 60_000, 0));
+        run(world.open(CODE).reseal()).expect("there is nothing");
+    }
+
+    #[test]
     fn nothing_stored_shows_a_token() {
         let world = World::new();
         world.authorized();
