@@ -272,6 +272,19 @@ impl Record {
         Some(record)
     }
 
+    /// Whether the credential, or its absence, is still that of another record: a
+    /// connection that is deleted and made anew, or imported, counts from the
+    /// beginning again.
+    pub fn has_credential_of(&self, other: &Self) -> bool {
+        let is_same = match (&self.credential, &other.credential) {
+            (Some(one), Some(other)) => {
+                one.access_token == other.access_token && one.refresh_token == other.refresh_token
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.generation == other.generation && is_same
+    }
+
     /// Concludes a renewal that brought no token. A doubt about the refresh token
     /// stays until there is another one, whatever fails meanwhile.
     pub fn conclude(&mut self, in_doubt: bool) {

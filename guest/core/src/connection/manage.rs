@@ -154,32 +154,39 @@ impl<P: Platform> Connection<P> {
             EventKind::Cleared,
             "the credential was forgotten",
         );
-        self.forget(event).await
+        self.forget(event, None).await
     }
 
-    async fn forget(&self, event: Event) -> Result<()> {
-        let mut had_one = false;
+    /// Forgets the credential, or that of `revoked` alone.
+    async fn forget(&self, event: Event, revoked: Option<&Record>) -> Result<()> {
+        let mut is_news = false;
         self.change(&mut |record| {
-            had_one = record.credential.take().is_some();
+            is_news = revoked.is_some() || record.credential.is_some();
+            if is_news {
+                record.history.add(&event);
+            }
+            // The user may have brought another one while the server was asked.
+            if revoked.is_some_and(|revoked| !record.has_credential_of(revoked)) {
+                return Ok(());
+            }
+            record.credential = None;
             // A renewal that is under way sees that it is too late.
             record.generation += 1;
             record.journal = None;
             record.failure = None;
             record.device = None;
-            if had_one {
-                record.history.add(&event);
-            }
             Ok(())
         })
         .await?;
-        if had_one {
+        if is_news {
             self.tell(&[event]);
         }
         Ok(())
     }
 
     /// Revokes the credential at the server (RFC 7009), then forgets it. Where
-    /// the server does not revoke, the credential stays.
+    /// the server does not revoke, the credential stays; so does another that the
+    /// user brings meanwhile.
     ///
     /// # Errors
     /// Not authorized, where there is none; unsupported, where the server has no
@@ -223,7 +230,7 @@ impl<P: Platform> Connection<P> {
             EventKind::Revoked,
             "the credential was revoked at the server",
         );
-        self.forget(event).await
+        self.forget(event, Some(&record)).await
     }
 
     /// What the server knows of the access token (RFC 7662 section 2.2), as JSON.

@@ -1399,6 +1399,24 @@ mod managing {
     }
 
     #[test]
+    fn a_credential_that_the_user_brings_during_a_revocation_is_not_forgotten() {
+        let world = World::new();
+        let connection = world.authorized();
+        let mut flow = Box::pin(connection.revoke());
+        let mut context = Context::from_waker(Waker::noop());
+        while world.received.borrow().len() < 2 {
+            assert!(flow.as_mut().poll(&mut context).is_pending());
+        }
+        world.authorized();
+        run(flow).expect("revoked");
+        assert_eq!(token(&world.open(CODE)), ok("access-2"));
+        assert_eq!(
+            kinds_in_history(&connection),
+            ["authorized", "authorized", "revoked"]
+        );
+    }
+
+    #[test]
     fn a_revocation_that_fails_keeps_the_credential() {
         let world = World::new();
         let connection = world.authorized();
