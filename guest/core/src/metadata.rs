@@ -2,7 +2,7 @@
 //! overlaid with what the config names by hand.
 
 use crate::config::{ClientAuthentication, Config, EndpointUrls};
-use crate::dialect::Field;
+use crate::dialect::{self, Field};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
 use crate::json::{self, Object, Stored, stored_fields};
@@ -75,7 +75,10 @@ impl Stored for EndpointUrls {
 
 impl Server {
     /// The server as the config and its provider alone have it. An issuer named by
-    /// hand is another server, which merely speaks as the provider does.
+    /// hand is another server, which merely speaks as the provider does. So is a
+    /// token endpoint by hand on another server: the endpoints that would be shown
+    /// what it issued are there too, by the same path, and whom its id_tokens are
+    /// from is not known. Where the user is sent, nothing is shown.
     pub fn from_config(config: &Config) -> Self {
         let mut server = Self::default();
         let dialect = &config.dialect;
@@ -84,6 +87,21 @@ impl Server {
             server.issuer = declared(Field::ISSUER);
             for (place, (_, url)) in server.endpoints.iter_mut().enumerate() {
                 *url = declared(Field::of_endpoint(place));
+            }
+            if let Some(elsewhere) = dialect::token_endpoint_elsewhere(config) {
+                server.issuer = None;
+                let endpoints = &mut server.endpoints;
+                endpoints.jwks = None;
+                for url in [
+                    &mut endpoints.revocation,
+                    &mut endpoints.introspection,
+                    &mut endpoints.userinfo,
+                    &mut endpoints.device_authorization,
+                    &mut endpoints.pushed_authorization_request,
+                ] {
+                    let declared = url.as_ref().and_then(|url| Endpoint::parse(url).ok());
+                    *url = declared.map(|url| url.on_server_of(&elsewhere).to_string());
+                }
             }
         }
         server.overlaid_with(config)

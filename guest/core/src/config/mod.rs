@@ -10,7 +10,7 @@ pub(crate) use json::nearest;
 pub use json::{format, parse};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Field};
 use crate::secret::SecretString;
 use std::fmt;
 
@@ -429,6 +429,12 @@ impl Config {
     /// user.
     pub fn wants_offline_access(&self) -> bool {
         self.offline_access.unwrap_or(self.grant.needs_user())
+    }
+
+    /// Whether the provider declares where the server's endpoints are, so that
+    /// nothing is discovered.
+    pub(crate) fn declares_endpoints(&self) -> bool {
+        self.issuer.is_none() && self.dialect.has(Field::TOKEN_ENDPOINT)
     }
 
     /// Whether this is an OpenID Connect request (OpenID Connect Core section

@@ -78,7 +78,12 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
         } else if is_declared(&name, &value, config) {
             ValueOrigin::Provider
         } else if is_from_metadata(&name, server) {
-            ValueOrigin::Metadata
+            // A server whose endpoints are declared is not asked; some may have
+            // moved to that of the token endpoint.
+            match config.declares_endpoints() {
+                true => ValueOrigin::Provider,
+                false => ValueOrigin::Metadata,
+            }
         } else {
             ValueOrigin::Default
         };

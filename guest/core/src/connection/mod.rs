@@ -37,7 +37,7 @@ pub use interactive::{Arrival, Arrived, Listener, Outcome, UserAgent, UserAgentE
 pub use manage::{ConnectionState, LastRenewal, Status};
 
 use crate::config::{self, Config, Grant, Problem, Secret};
-use crate::dialect::Field;
+use crate::dialect::{self, Field};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, Violation, ViolationKind};
 use crate::http;
@@ -145,8 +145,7 @@ impl<P: Platform> Connection<P> {
     /// metadata of its issuer where something is missing.
     async fn discover(&self) -> Result<Server> {
         let by_hand = Server::from_config(&self.config);
-        let declares_endpoints =
-            self.config.issuer.is_none() && self.config.dialect.has(Field::TOKEN_ENDPOINT);
+        let declares_endpoints = self.config.declares_endpoints();
         let Some(issuer) = by_hand.issuer.as_ref().filter(|_| !declares_endpoints) else {
             return Ok(by_hand);
         };
@@ -172,13 +171,10 @@ impl<P: Platform> Connection<P> {
     /// The server that issued a credential, as the config and the catalogue have
     /// it now.
     fn issuer_of(&self, credential: &Credential) -> Server {
-        let dialect = &self.config.dialect;
         // The endpoints that a provider declares may have moved since; those of
         // the region that the user chose have not.
-        if self.config.issuer.is_none()
-            && dialect.has(Field::TOKEN_ENDPOINT)
-            && !dialect.has(Field::CALLBACK_SERVER_PARAMETER)
-        {
+        let has_regions = self.config.dialect.has(Field::CALLBACK_SERVER_PARAMETER);
+        if self.config.declares_endpoints() && !has_regions {
             return Server::from_config(&self.config);
         }
         credential.server.clone().overlaid_with(&self.config)
@@ -186,8 +182,10 @@ impl<P: Platform> Connection<P> {
 
     /// Whom an id_token must be from, where that is known.
     fn issuer_of_id_tokens<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
-        let declared = || self.config.dialect.get(Field::ID_TOKEN_ISSUER);
-        server.issuer.as_deref().or_else(declared)
+        let is_elsewhere = dialect::token_endpoint_elsewhere(&self.config).is_some();
+        let declared = self.config.dialect.get(Field::ID_TOKEN_ISSUER);
+        let declared = declared.filter(|_| !is_elsewhere);
+        server.issuer.as_deref().or(declared)
     }
 
     fn token_of(&self, credential: &Credential) -> Token {

@@ -787,6 +787,64 @@ fn what_another_server_issued_is_refreshed_and_exchanged_there() {
 }
 
 #[test]
+fn what_another_server_issued_is_shown_to_no_endpoint_of_the_provider() {
+    let server = "https://gitlab.corp.example";
+    let further = format!(
+        r#", "scope": "openid", "token_endpoint": "{server}/oauth/token",
+            "authorization_endpoint": "{server}/oauth/authorize""#
+    );
+    let flow = Flow::open("gitlab", &further);
+    let (_, sent) = flow.begin();
+    let claims = format!(
+        r#"{{"iss":"{server}","sub":"u","aud":"id","nonce":"{}","iat":1000000000,"exp":1000003600}}"#,
+        sent["nonce"]
+    );
+    let part = |text: &str| base64url(text.as_bytes());
+    let id_token = [&part(r#"{"alg":"RS256"}"#), &part(&claims), "c2ln"].join(".");
+    let body = format!(
+        r#"{{"access_token":"a","token_type":"Bearer","refresh_token":"r","id_token":"{id_token}"}}"#
+    );
+    flow.world.answer_with(Answer::status(200, &body));
+    // Its redirect names itself, and its id_token too.
+    let query = format!("code=c&state={}&iss={server}", sent["state"]);
+    flow.complete(&query).expect("authorized");
+    assert_eq!(flow.url(0), format!("{server}/oauth/introspect"));
+    flow.world
+        .answer_with(Answer::status(200, r#"{"sub":"u"}"#));
+    run(flow.connection.userinfo()).expect("claims");
+    assert_eq!(flow.url(0), format!("{server}/oauth/userinfo"));
+    flow.world.answer_with(Answer::status(200, ""));
+    flow.world.answer_with(Answer::status(200, ""));
+    run(flow.connection.revoke()).expect("revoked");
+    assert_eq!(flow.url(0), format!("{server}/oauth/revoke"));
+    for sent in flow.world.received.borrow().iter() {
+        assert!(sent.url.starts_with(server), "{}", sent.url);
+    }
+}
+
+#[test]
+fn the_endpoints_of_a_provider_that_has_several_hosts_stay_where_they_are() {
+    let revocation = |further| {
+        let fields = run(Flow::open("quickbooks", further).connection.resolve());
+        let fields = fields.expect("resolved").into_iter();
+        let mut named = fields.filter(|field| field.name == "revocation_endpoint");
+        named.next().map(|field| (field.value, field.origin))
+    };
+    use config::ValueOrigin::Provider;
+    let declared = r#""https://developer.api.intuit.com/v2/oauth2/tokens/revoke""#;
+    for further in [
+        "",
+        r#", "authorization_endpoint": "https://proxy.example/a""#,
+        r#", "token_endpoint": "https://oauth.platform.intuit.com/v2/token""#,
+    ] {
+        assert_eq!(revocation(further), Some((declared.to_owned(), Provider)));
+    }
+    let moved = r#""https://proxy.example/v2/oauth2/tokens/revoke""#;
+    let further = r#", "token_endpoint": "https://proxy.example/token""#;
+    assert_eq!(revocation(further), Some((moved.to_owned(), Provider)));
+}
+
+#[test]
 fn a_refresh_goes_without_the_secret_where_that_is_declared() {
     // Known deviation 29.
     let flow = Flow::open("clover", "");
