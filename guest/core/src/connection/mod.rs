@@ -224,8 +224,12 @@ pub fn binding(config: &Config) -> String {
         add(value);
     }
     match (&config.issuer, &config.endpoints.token) {
-        (Some(issuer), _) => add(issuer),
-        (None, token_endpoint) => add(token_endpoint.as_deref().unwrap_or_default()),
+        // One part, as with either alone; neither has a space in it.
+        (Some(issuer), Some(token_endpoint)) => {
+            add(&[issuer.as_str(), token_endpoint.as_str()].join(" "));
+        }
+        (Some(server), None) | (None, Some(server)) => add(server),
+        (None, None) => add(""),
     }
     fn text_of(secret: &Option<Secret>) -> &str {
         match secret {

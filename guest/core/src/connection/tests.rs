@@ -1143,6 +1143,24 @@ mod authorizing {
         assert_eq!(token(&world.open(CODE)), ok("access-2"));
     }
 
+    #[test]
+    fn a_refresh_token_is_not_sent_to_another_token_endpoint_of_the_same_issuer() {
+        let world = World::with_metadata();
+        let with = |further: &str| requests::CONFIG.replacen('{', further, 1);
+        world
+            .authorize(&world.open(requests::CONFIG))
+            .expect("authorized");
+        world.received.borrow_mut().clear();
+        world.pass(1000);
+        let elsewhere = with(r#"{"token_endpoint": "https://evil.example/token", "#);
+        assert!(matches!(
+            token(&world.open(&elsewhere)).unboxed(),
+            Err(Error::NotAuthorized(_))
+        ));
+        assert_eq!(world.received.borrow().len(), 0);
+        assert_eq!(token(&world.open(requests::CONFIG)), ok("access-3"));
+    }
+
     /// Shows: RFC 8414.
     #[test]
     fn metadata_is_looked_for_where_oauth_servers_keep_it_too() {
