@@ -1,6 +1,8 @@
 //! What a resource server asks for: the `WWW-Authenticate` header (RFC 9110
 //! section 11.6.1).
 
+use crate::http::Response;
+
 /// One challenge: a scheme and its parameters, names in lower case.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Challenge {
@@ -18,16 +20,20 @@ impl Challenge {
     }
 }
 
-/// The value of a parameter, whichever challenge of a header has it.
-pub(crate) fn parameter(header: &str, name: &str) -> Option<String> {
-    let challenges = parse(header);
-    let mut values = challenges.iter().filter_map(|one| one.parameter(name));
-    values.next().map(str::to_owned)
+/// The challenges of a response, from each of its headers that is not malformed.
+pub(crate) fn of(response: &Response) -> Vec<Challenge> {
+    let mut challenges = Vec::new();
+    for (name, value) in &response.headers {
+        if name == "www-authenticate" {
+            challenges.append(&mut read(value).unwrap_or_default());
+        }
+    }
+    challenges
 }
 
-/// The challenges of a header; none where it is malformed.
-pub(crate) fn parse(header: &str) -> Vec<Challenge> {
-    read(header).unwrap_or_default()
+/// The value of a parameter, whichever challenge has it.
+pub(crate) fn parameter<'a>(challenges: &'a [Challenge], name: &str) -> Option<&'a str> {
+    challenges.iter().find_map(|one| one.parameter(name))
 }
 
 fn read(header: &str) -> Option<Vec<Challenge>> {
@@ -105,10 +111,22 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
+
+    /// The challenges of these headers.
+    fn parse(headers: &[&str]) -> Vec<Challenge> {
+        let named = |value: &&str| ("www-authenticate".to_owned(), (*value).to_owned());
+        of(&Response {
+            status: 401,
+            headers: headers.iter().map(named).collect(),
+            body: Vec::new(),
+            arrived_at: Timestamp(0),
+        })
+    }
 
     /// The challenges as `scheme name=value …`, each.
     fn read(header: &str) -> Vec<String> {
-        let challenges = parse(header);
+        let challenges = parse(&[header]);
         let texts = challenges.iter().map(|challenge| {
             let parameters = challenge.parameters.iter();
             let texts = parameters.map(|(name, value)| format!(" {name}={value}"));
@@ -130,10 +148,11 @@ mod tests {
         // RFC 9728 section 5.1.
         assert_eq!(
             parameter(
-                r#"Bearer resource_metadata="https://resource.example.com/.well-known/oauth-protected-resource""#,
+                &parse(&[
+                    r#"Bearer resource_metadata="https://resource.example.com/.well-known/oauth-protected-resource""#
+                ]),
                 "resource_metadata"
-            )
-            .as_deref(),
+            ),
             Some("https://resource.example.com/.well-known/oauth-protected-resource")
         );
     }
@@ -179,7 +198,16 @@ mod tests {
 
     #[test]
     fn the_last_of_two_parameters_counts() {
-        assert_eq!(parameter("Bearer a=b, a=c", "a").as_deref(), Some("c"));
+        let challenges = parse(&["Bearer a=b, a=c"]);
+        assert_eq!(parameter(&challenges, "a"), Some("c"));
+    }
+
+    #[test]
+    fn the_challenges_of_every_header_count_but_of_a_malformed_one() {
+        let challenges = parse(&["Bearer a=b", "error=\"x\"", "DPoP c=d"]);
+        assert_eq!(parameter(&challenges, "error"), None);
+        assert_eq!(parameter(&challenges, "a"), Some("b"));
+        assert_eq!(parameter(&challenges, "c"), Some("d"));
     }
 
     #[test]

@@ -58,10 +58,8 @@ pub(crate) fn asks_for_nonce(response: &Response) -> bool {
     match response.status {
         400 => json::parse_object(&response.body)
             .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some(CODE)),
-        401 => response.header("www-authenticate").is_some_and(|header| {
-            challenge::parse(header).iter().any(|challenge| {
-                challenge.scheme == HEADER && challenge.parameter("error") == Some(CODE)
-            })
+        401 => challenge::of(response).iter().any(|challenge| {
+            challenge.scheme == HEADER && challenge.parameter("error") == Some(CODE)
         }),
         _ => false,
     }

@@ -81,13 +81,9 @@ pub async fn discover_resource(platform: &impl Platform, url: &str) -> Result<St
     let url = endpoint("the resource", url)?;
     let response = platform.send(get(url.clone(), TIMEOUT_MILLIS)).await;
     let response = response.map_err(|failure| from_http_failure(&url, failure))?;
-    let told = response
-        .headers
-        .iter()
-        .filter(|(name, _)| name == "www-authenticate")
-        .find_map(|(_, value)| challenge::parameter(value, "resource_metadata"));
-    let places = match told {
-        Some(place) => vec![endpoint("the address of the resource's metadata", &place)?],
+    let told = challenge::of(&response);
+    let places = match challenge::parameter(&told, "resource_metadata") {
+        Some(place) => vec![endpoint("the address of the resource's metadata", place)?],
         None => resource::metadata_urls(&url),
     };
     let found = first_of(platform, places, TIMEOUT_MILLIS).await?;

@@ -243,12 +243,12 @@ impl<P: Platform> Connection<P> {
         server: &Server,
         secrets: &[SecretString],
     ) -> Result<Object> {
-        let told = response.header("www-authenticate");
-        if let Some(code) = told.and_then(|header| challenge::parameter(header, "error")) {
+        let told = challenge::of(response);
+        if let Some(code) = challenge::parameter(&told, "error") {
             return Err(Error::refused(ServerError::new(
-                printable(&code, secrets),
-                told.and_then(|header| challenge::parameter(header, "error_description"))
-                    .map(|text| printable(&text, secrets)),
+                printable(code, secrets),
+                challenge::parameter(&told, "error_description")
+                    .map(|text| printable(text, secrets)),
                 None,
                 Some(response.status),
             )));

@@ -188,6 +188,26 @@ fn the_resources_nonce_is_followed_and_never_for_ever() {
 }
 
 #[test]
+fn a_demand_for_a_nonce_is_found_behind_another_challenge() {
+    // RFC 9110 section 5.3: a header may be there more than once.
+    let world = world();
+    let connection = authorized(&world);
+    world.received.borrow_mut().clear();
+    world.answer_with(Answer::Http(
+        401,
+        vec![
+            ("www-authenticate", r#"Bearer realm="x""#),
+            ("www-authenticate", r#"DPoP error="use_dpop_nonce""#),
+            ("dpop-nonce", "n-1"),
+        ],
+        String::new(),
+    ));
+    run(connection.userinfo()).expect("claims");
+    assert_eq!(world.sent_to("/userinfo").len(), 2);
+    assert_eq!(world.token_requests(), 0);
+}
+
+#[test]
 fn a_token_that_is_not_bound_is_refused_where_nothing_is_lost_by_it() {
     let world = World::with_metadata();
     world.server.borrow_mut().ignores_proofs = true;
