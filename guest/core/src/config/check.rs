@@ -119,10 +119,19 @@ fn check_url(field: &str, text: &str, problems: &mut Vec<Problem>) {
     if let Err(what) = Endpoint::parse(text) {
         problems.push(Problem::error(
             field,
-            &format!("{what}: {text}"),
+            &format!("{what}: {}", without_user(text)),
             "write an https URL; http is for this machine alone",
         ));
     }
+}
+
+/// A URL that is wrong, to be shown: what may be a password is out of sight.
+fn without_user(url: &str) -> String {
+    let Some((before, after)) = url.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
+    [scheme, "***@", after].concat()
 }
 
 fn check_client(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
@@ -304,7 +313,7 @@ fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
         {
             problems.push(Problem::error(
                 "redirect_uri",
-                &format!("{what}: {text}"),
+                &format!("{what}: {}", without_user(text)),
                 "write it as it is registered: https, http://127.0.0.1, or the application's own scheme",
             ));
         }
@@ -536,6 +545,28 @@ mod tests {
     fn plain_http_beyond_this_machine_is_an_error() {
         let config = r#"{"client_id": "id", "token_endpoint": "http://as.example/t", "authorization_endpoint": "nonsense"}"#;
         assert_eq!(errors(config), ["authorization_endpoint", "token_endpoint"]);
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for url in [
+            "https://id:hunter2@as.example/token",
+            "https://id:hunter2/x@as.example/token",
+            "https://id:hunter2 @as.example/token",
+            "ftp://hunter2@as.example/",
+            "id:hunter2@as.example",
+        ] {
+            for field in ["token_endpoint", "issuer", "redirect_uri"] {
+                let config = format!(r#"{{"client_id": "id", "{field}": "{url}"}}"#);
+                let told = check(&parse(&config).expect("well-formed"));
+                assert!(!format!("{told:?}").contains("hunter2"), "{told:?}");
+                let is_shown = |problem: &Problem| problem.message.contains("***@as.example");
+                assert!(
+                    told.iter().any(is_shown) || field == "redirect_uri",
+                    "{told:?}"
+                );
+            }
+        }
     }
 
     #[test]
