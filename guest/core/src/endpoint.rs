@@ -61,6 +61,16 @@ impl Endpoint {
         })
     }
 
+    /// Reads and checks the server of a URL, whatever path and query are made of.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn server_of(text: &str) -> Result<Self, &'static str> {
+        let start = text.find("://").map_or(0, |at| at + 3);
+        let end = text[start..].find(['/', '?', '#']);
+        Self::parse(&text[..end.map_or(text.len(), |end| start + end)])
+    }
+
     /// Whether it is `https`.
     pub fn is_https(&self) -> bool {
         self.is_https

@@ -141,8 +141,8 @@ impl<P: Platform> Connection<P> {
     ///
     /// # Errors
     /// As [`token`](Self::token); unsupported, where the token is of a type that
-    /// is not understood (RFC 6749 section 7.1), or the URL of a request with a
-    /// proof is none.
+    /// is not understood (RFC 6749 section 7.1), where it would be seen on its way
+    /// (RFC 6750 section 5.3), or the URL of a request with a proof is none.
     pub async fn authorization_headers(
         &self,
         method: &str,
@@ -164,6 +164,8 @@ impl<P: Platform> Connection<P> {
         let access_token = &token.access_token;
         let is_of = |name: &str| token.token_type.eq_ignore_ascii_case(name);
         if is_of("bearer") {
+            Endpoint::server_of(url)
+                .map_err(|what| Error::unsupported(format!("a token for a URL that {what}")))?;
             return Ok(vec![("Authorization", bearer(access_token))]);
         }
         if !is_of("dpop") {

@@ -224,6 +224,27 @@ mod obtaining {
         assert_eq!(headers, Ok(vec![("Authorization", bearer)]));
     }
 
+    /// Shows: RFC 6750.
+    #[test]
+    fn a_bearer_token_is_for_no_request_that_anybody_on_the_way_can_read() {
+        // RFC 6750 section 5.3.
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let options = TokenOptions::default();
+        for (url, may) in [
+            ("http://api.example/", false),
+            ("api.example", false),
+            ("https://api.example@evil.example/", false),
+            ("http://127.0.0.1:8080/", true),
+            ("https://api.example/?q={a|b}#c", true),
+        ] {
+            let headers = run(connection.authorization_headers("GET", url, &options, None));
+            assert_eq!(headers.is_ok(), may, "{url}");
+            let is_refused = matches!(headers.unboxed(), Err(Error::Unsupported(_)));
+            assert_eq!(is_refused, !may, "{url}");
+        }
+    }
+
     #[test]
     fn a_token_of_unknown_type_makes_no_header() {
         let world = World::new();
