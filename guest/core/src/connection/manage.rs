@@ -144,7 +144,7 @@ impl<P: Platform> Connection<P> {
         Ok(credential.response.clone())
     }
 
-    /// Forgets the credential; the history stays.
+    /// Forgets the credential, and what the user was asked; the history stays.
     ///
     /// # Errors
     /// Storage.
@@ -175,6 +175,7 @@ impl<P: Platform> Connection<P> {
             record.journal = None;
             record.failure = None;
             record.device = None;
+            record.pending.clear();
             Ok(())
         })
         .await?;

@@ -1140,6 +1140,20 @@ mod authorizing {
     }
 
     #[test]
+    fn clearing_gives_up_what_the_user_was_asked() {
+        let world = World::new();
+        let connection = world.open(CODE);
+        let begun = begin(&connection);
+        run(connection.clear()).expect("cleared");
+        assert_eq!(
+            kind(complete(&connection, &good(&begun))),
+            ViolationKind::State
+        );
+        assert_eq!(world.token_requests(), 0);
+        assert_eq!(state(&connection), ConnectionState::NotAuthorized);
+    }
+
+    #[test]
     fn the_code_goes_to_the_server_that_was_asked() {
         let world = World::new();
         let begun = begin(&world.open(CODE));
