@@ -191,14 +191,23 @@ pub(crate) fn url(
 }
 
 /// What the config and the caller add to an authorization request, and the
-/// provider where a refresh token is wanted.
+/// provider where a refresh token is wanted. What the caller says of this one
+/// request goes before what the config says of all.
 pub(crate) fn further(config: &Config, options: &AuthorizationOptions) -> Vec<Parameter> {
     let mut further = config.authorization_parameters.clone();
+    further.retain(|(name, _)| {
+        let has_option = match name.as_str() {
+            "prompt" => !options.prompt.is_empty(),
+            "login_hint" => options.login_hint.is_some(),
+            _ => false,
+        };
+        !has_option && token_request::is_new(name, &options.parameters)
+    });
     further.extend_from_slice(&options.parameters);
     if config.wants_offline_access() {
         for line in config.dialect.all(Field::OFFLINE_PARAMETERS) {
             let (name, value) = line.pair();
-            if further.iter().all(|(given, _)| given != name) {
+            if token_request::is_new(name, &further) {
                 further.push((name.to_owned(), value.to_owned()));
             }
         }

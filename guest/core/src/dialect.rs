@@ -13,7 +13,7 @@ use crate::json::{self, Object};
 use crate::metadata::Server;
 use crate::provider;
 use crate::secret::SecretString;
-use crate::token_request::{Form, put_scope};
+use crate::token_request::{Form, is_new, put_scope};
 use serde_json::Value;
 
 /// A field of a catalogue entry, by the character that its lines begin with.
@@ -308,6 +308,7 @@ pub(crate) fn write(
         headers.push(("authorization".to_owned(), credentials));
     }
     let mut parameters = dialect.form(form, is_refresh);
+    parameters.retain(|(name, _)| is_new(name, further));
     for (name, value) in further {
         parameters.push((name.clone(), SecretString::new(value)));
     }

@@ -91,6 +91,13 @@ pub(crate) fn put_target(config: &Config, asks_anew: bool, form: &mut Form) {
     }
 }
 
+/// Whether a parameter is not among those that are added: one that is has the
+/// place of what is computed, since a request has each but once (RFC 6749
+/// sections 3.1 and 3.2).
+pub(crate) fn is_new(name: &str, further: &[Parameter]) -> bool {
+    further.iter().all(|(added, _)| added != name)
+}
+
 /// The parameters that may be seen.
 const SHOWN: &[&str] = &[
     "audience",
@@ -228,6 +235,18 @@ mod tests {
         assert!(request.body.reveal().ends_with("&x=1%262"));
         let header = request.headers.iter().find(|(name, _)| name == "x-tenant");
         assert_eq!(header.map(|(_, value)| value.reveal()), Some("t"));
+    }
+
+    #[test]
+    fn what_the_config_adds_takes_the_place_of_what_is_computed() {
+        let config = Config {
+            token_parameters: vec![("scope".to_owned(), "c".to_owned())],
+            ..with_scope()
+        };
+        assert_eq!(
+            body(&config, client_credentials()),
+            "grant_type=client_credentials&resource=https%3A%2F%2Fr.example%2F&audience=api&client_id=id&scope=c"
+        );
     }
 
     #[test]

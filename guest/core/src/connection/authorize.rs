@@ -98,6 +98,9 @@ impl<P: Platform> Connection<P> {
         }
         let dialect = &self.config.dialect;
         let mut further = authorization::further(&self.config, options);
+        form.retain(|(name, _)| {
+            token_request::is_new(dialect.authorization_parameter(name), &further)
+        });
         let pushes = match self.config.pushed_authorization {
             PushedAuthorization::Always => true,
             PushedAuthorization::Never => false,

@@ -64,6 +64,67 @@ fn what_the_user_is_asked_goes_along() {
 }
 
 #[test]
+fn an_extra_parameter_takes_the_place_of_the_computed_one_and_an_option_that_of_both() {
+    // RFC 6749 section 3.1: each is there once.
+    let further = r#""scope": "openid", "max_age": 60, "response_mode": "form_post", "signing_key": {"ref": "key:ec"},
+        "authorization_parameters": {"prompt": "select_account", "max_age": "5", "response_mode": "query", "ui": "de", "login_hint": "a"}"#;
+    let config = with(further).replacen(r#""scope": "a","#, "", 1);
+    let option = |prompt: &[crate::config::Prompt], login_hint: Option<&str>, further: &[&str]| {
+        AuthorizationOptions {
+            prompt: prompt.to_vec(),
+            login_hint: login_hint.map(str::to_owned),
+            parameters: further
+                .iter()
+                .map(|value| ("ui".to_owned(), (*value).to_owned()))
+                .collect(),
+            ..AuthorizationOptions::default()
+        }
+    };
+    for (options, expected) in [
+        (option(&[], None, &[]), ["select_account", "a", "de"]),
+        (
+            option(&[crate::config::Prompt::Login], Some("b"), &["en"]),
+            ["login", "b", "en"],
+        ),
+    ] {
+        for way in ["", r#""par": true, "#, r#""request_object": true, "#] {
+            let world = World::with_metadata();
+            let config = config.replacen('{', &format!("{{{way}"), 1);
+            let connection = world.open(&config);
+            let begun = run(connection.begin_authorization(&options)).expect("begun");
+            let request = match way {
+                "" => parameters(&begun.authorization_url),
+                r#""par": true, "# => pushed(&world).pairs,
+                _ => signed(&begun.authorization_url),
+            };
+            for (name, value) in [
+                ("prompt", expected[0]),
+                ("login_hint", expected[1]),
+                ("ui", expected[2]),
+                ("max_age", "5"),
+                ("response_mode", "query"),
+            ] {
+                let values = request.iter().filter(|(other, _)| other == name);
+                let values: Vec<_> = values.map(|(_, value)| value.as_str()).collect();
+                assert_eq!(values, [value], "{way}{name}");
+            }
+            // The server takes it.
+            world.consent(&begun.authorization_url);
+        }
+    }
+}
+
+/// The claims of a signed request, each as text.
+fn signed(url: &str) -> Vec<(String, String)> {
+    let parameters = parameters(url);
+    let request = parameters.iter().find(|(name, _)| name == "request");
+    let request = crate::jws::Received::parse(&request.expect("one").1).expect("a JWT");
+    let claims = request.claims.into_iter();
+    let text = |value: serde_json::Value| value.to_string().trim_matches('"').to_owned();
+    claims.map(|(name, value)| (name, text(value))).collect()
+}
+
+#[test]
 fn the_resource_is_named_at_both_endpoints() {
     // RFC 8707 section 2.
     let world = World::with_metadata();
