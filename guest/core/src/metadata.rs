@@ -1,7 +1,7 @@
 //! The authorization server: its metadata (RFC 8414, OpenID Connect Discovery),
 //! overlaid with what the config names by hand.
 
-use crate::config::{ClientAuthentication, Config, EndpointUrls};
+use crate::config::{ClientAuthentication, Config, EndpointUrls, Grant};
 use crate::dialect::{self, Field};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
@@ -120,6 +120,17 @@ impl Server {
         }
         put_over(&mut self.endpoints, &config.endpoints);
         self
+    }
+
+    /// Whether it has the endpoints that a grant cannot do without.
+    pub fn suffices_for(&self, grant: &Grant) -> bool {
+        let endpoints = &self.endpoints;
+        endpoints.token.is_some()
+            && match grant {
+                Grant::AuthorizationCode => endpoints.authorization.is_some(),
+                Grant::DeviceCode => endpoints.device_authorization.is_some(),
+                _ => true,
+            }
     }
 
     /// Where the user is sent.

@@ -18,20 +18,26 @@ use serde_json::Value;
 
 const TIMEOUT_MILLIS: u64 = DEFAULT_TIMEOUT_SECONDS as u64 * 1000;
 
-/// Reads the first document that is at one of several places.
+/// Reads the first JSON object that is at one of several places, and where there is
+/// none the first page: an application may answer everywhere with its own.
 ///
 /// # Errors
-/// Unavailable; `None`, where there is none.
+/// Unavailable; `None`, where there is nothing.
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 async fn first_of(
     platform: &impl Platform,
     places: Vec<Endpoint>,
     timeout_millis: u64,
 ) -> Result<Option<http::Response>> {
-    let mut failure = None;
+    let (mut failure, mut page) = (None, None);
     for place in places {
         match platform.send(get(place.clone(), timeout_millis)).await {
-            Ok(response) if response.status == 200 => return Ok(Some(response)),
+            Ok(response) if response.status == 200 => {
+                if is_object(&response) {
+                    return Ok(Some(response));
+                }
+                page.get_or_insert(response);
+            }
             // Where there is nothing the next place is tried.
             Ok(response) if response.status < 500 && response.status != 429 => {}
             Ok(response) => {
@@ -43,10 +49,15 @@ async fn first_of(
             Err(error) => return Err(from_http_failure(&place, error)),
         }
     }
-    failure.map_or(Ok(None), Err)
+    failure.map_or(Ok(page), Err)
 }
 
-/// The authorization server of an issuer, by its metadata.
+fn is_object(response: &http::Response) -> bool {
+    json::parse_object(&response.body).is_ok()
+}
+
+/// The authorization server of an issuer, by its metadata; where it publishes none,
+/// as it is by hand, if that is enough.
 ///
 /// # Errors
 /// Not authorized, where the issuer is no URL; unavailable or a violation, where
@@ -55,10 +66,16 @@ async fn first_of(
 pub(super) async fn discover(
     platform: &impl Platform,
     issuer: &str,
+    by_hand: Option<Server>,
     timeout_millis: u64,
 ) -> Result<Server> {
     let url = endpoint("the issuer", issuer)?;
     let found = first_of(platform, metadata::discovery_urls(&url), timeout_millis).await?;
+    if let Some(by_hand) = by_hand
+        && !found.as_ref().is_some_and(is_object)
+    {
+        return Ok(by_hand);
+    }
     let found = found.ok_or_else(|| {
         Error::violation(
             ViolationKind::Metadata,
@@ -118,7 +135,7 @@ pub async fn register_client(
 ) -> Result<SecretString> {
     json::parse_object(client_metadata.as_bytes())
         .map_err(|what| Error::not_configured("client metadata", &what, "write one JSON object"))?;
-    let server = discover(platform, issuer, TIMEOUT_MILLIS).await?;
+    let server = discover(platform, issuer, None, TIMEOUT_MILLIS).await?;
     let Some(url) = &server.registration_endpoint else {
         return Err(Error::unsupported(format!(
             "{issuer} registers no clients by itself; register this one on the server's own page"

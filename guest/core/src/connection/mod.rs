@@ -142,15 +142,17 @@ impl<P: Platform> Connection<P> {
     }
 
     /// The authorization server: what the config names, completed by the
-    /// metadata of its issuer where something is missing.
+    /// metadata of its issuer where there is any.
     async fn discover(&self) -> Result<Server> {
         let by_hand = Server::from_config(&self.config);
         let declares_endpoints = self.config.declares_endpoints();
-        let Some(issuer) = by_hand.issuer.as_ref().filter(|_| !declares_endpoints) else {
+        let issuer = by_hand.issuer.clone().filter(|_| !declares_endpoints);
+        let Some(issuer) = issuer else {
             return Ok(by_hand);
         };
+        let by_hand = Some(by_hand).filter(|server| server.suffices_for(&self.config.grant));
         let timeout = self.config.timeout_millis();
-        let server = discovery::discover(&self.platform, issuer, timeout).await?;
+        let server = discovery::discover(&self.platform, &issuer, by_hand, timeout).await?;
         Ok(server.overlaid_with(&self.config))
     }
 

@@ -113,6 +113,68 @@ fn a_resource_that_tells_nothing_is_said_to() {
     }
 }
 
+const BY_HAND: &str = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
+    "issuer": "https://as.example", "token_endpoint": "https://as.example/token"}"#;
+
+const PAGE: &str = "<!doctype html><title>An application</title>";
+
+#[test]
+fn endpoints_by_hand_are_enough_where_the_issuer_has_no_metadata() {
+    let world = World::new();
+    assert_eq!(token(&world.open(BY_HAND)), ok("access-1"));
+    // Nor is a page that is there for every address.
+    let world = World::new();
+    publish(
+        &world,
+        "https://as.example/.well-known/openid-configuration",
+        PAGE,
+    );
+    assert_eq!(token(&world.open(BY_HAND)), ok("access-1"));
+    // The user's grant takes another endpoint.
+    let code = BY_HAND.replace("client_credentials", "authorization_code");
+    let begun = run(world.open(&code).begin_authorization(&Default::default()));
+    assert!(matches!(begun.unboxed(), Err(Error::ProtocolViolation(_))));
+}
+
+#[test]
+fn endpoints_by_hand_are_not_enough_where_the_metadata_cannot_be_had_or_believed() {
+    let world = World::new();
+    world.answer_with(Answer::status(503, ""));
+    unavailable(&token(&world.open(BY_HAND)));
+    let world = World::with_metadata();
+    world.publish(&[("issuer", "https://evil.example".into())]);
+    assert!(matches!(
+        token(&world.open(BY_HAND)).unboxed(),
+        Err(Error::ProtocolViolation(_))
+    ));
+    assert_eq!(world.token_requests(), 0);
+}
+
+/// Shows: RFC 8414.
+#[test]
+fn metadata_is_found_behind_a_page_that_an_application_has_for_every_address() {
+    let world = World::new();
+    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
+        "issuer": "https://as.example/t"}"#;
+    let place = "https://as.example/t/.well-known/openid-configuration";
+    publish(&world, place, PAGE);
+    let Err(Error::ProtocolViolation(violation)) = token(&world.open(config)).unboxed() else {
+        panic!("there is no metadata");
+    };
+    assert!(
+        violation.message.contains("cannot be read"),
+        "{}",
+        violation.message
+    );
+    publish(
+        &world,
+        "https://as.example/.well-known/oauth-authorization-server/t",
+        r#"{"issuer": "https://as.example/t", "token_endpoint": "https://as.example/token"}"#,
+    );
+    world.pass(100);
+    assert_eq!(token(&world.open(config)), ok("access-1"));
+}
+
 fn register(world: &Rc<World>, metadata: &str, token: Option<&str>) -> Result<String> {
     let token = token.map(SecretString::new);
     let platform = platform(world);
