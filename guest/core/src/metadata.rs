@@ -216,8 +216,14 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
     match fields.get("issuer") {
         Some(Value::String(found)) if found == issuer => {}
         Some(Value::String(found)) => {
+            let mend = match found.contains('{') {
+                true => {
+                    "put the value, such as your tenant, in the place of what is in braces there, and set issuer to that"
+                }
+                false => "if that is the server meant, set issuer to it",
+            };
             return Err(violation(format!(
-                "the metadata fetched for the issuer {issuer} is that of {found:.200}; if that is the server meant, set issuer to it"
+                "the metadata fetched for the issuer {issuer} is that of {found:.200}; {mend}"
             )));
         }
         _ => {
@@ -314,6 +320,19 @@ mod tests {
             kind(parse("https://as.example", body)),
             ViolationKind::Metadata
         );
+    }
+
+    #[test]
+    fn an_issuer_with_a_placeholder_is_told_to_be_filled_in() {
+        let told = |found: &str| {
+            let body = format!(r#"{{"issuer": "https://as.example/{found}/v2.0"}}"#);
+            let refused = parse("https://as.example/common/v2.0", body.as_bytes());
+            refused.expect_err("it is another").to_string()
+        };
+        let filled = "put the value, such as your tenant, in the place of what is in braces";
+        assert!(told("{tenantid}").contains(filled));
+        assert!(told("t").contains("set issuer to it"));
+        assert!(!told("t").contains(filled));
     }
 
     #[test]
