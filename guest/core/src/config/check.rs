@@ -155,13 +155,22 @@ fn check_client(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<P
         )),
         _ => {}
     }
+    // RFC 6749 section 2.3.1: with Basic, and no other way, it may be empty.
+    let declares_basic = || {
+        let declared = dialect.and_then(|one| one.get(Field::TOKEN_ENDPOINT_AUTH_METHOD));
+        declared == Some(ClientAuthentication::ClientSecretBasic.as_str())
+    };
+    let is_basic = method.map_or_else(declares_basic, |method| {
+        method == ClientAuthentication::ClientSecretBasic
+    });
     if let Some(Secret::Literal(text)) = &config.client_secret
         && text.is_empty()
+        && !is_basic
     {
         problems.push(Problem::error(
             "client_secret",
             "is empty",
-            "remove it for a public client",
+            "remove it for a public client; where the server wants an empty one, set token_endpoint_auth_method to client_secret_basic",
         ));
     }
     let makes_secret = dialect.is_some_and(|dialect| dialect.makes_secret(config));
@@ -603,6 +612,30 @@ mod tests {
                 "token_headers.bad name"
             ]
         );
+    }
+
+    #[test]
+    fn a_secret_may_be_empty_where_basic_is_said_or_declared() {
+        for (further, is_error) in [
+            (r#""issuer": "https://as.example""#, true),
+            (
+                r#""issuer": "https://as.example", "token_endpoint_auth_method": "client_secret_post""#,
+                true,
+            ),
+            (
+                r#""issuer": "https://as.example", "token_endpoint_auth_method": "client_secret_basic""#,
+                false,
+            ),
+            (r#""provider": "reddit""#, false),
+            (
+                r#""provider": "reddit", "token_endpoint_auth_method": "client_secret_post""#,
+                true,
+            ),
+        ] {
+            let config = format!(r#"{{"client_id": "id", "client_secret": "", {further}}}"#);
+            let is_told = errors(&config).contains(&"client_secret".to_owned());
+            assert_eq!(is_told, is_error, "{further}");
+        }
     }
 
     #[test]

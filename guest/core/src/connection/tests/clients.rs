@@ -35,6 +35,20 @@ fn a_secret_authenticates_in_each_of_its_three_ways() {
 }
 
 #[test]
+fn a_secret_that_is_empty_makes_a_header_all_the_same() {
+    // RFC 6749 section 2.3.1.
+    let world = World::new();
+    let connection = world.open(&CLIENT_CREDENTIALS.replace(
+        r#""secret""#,
+        r#""", "token_endpoint_auth_method": "client_secret_basic""#,
+    ));
+    token(&connection).expect("a token");
+    let sent = world.sent_to("/token");
+    // base64 of "id:".
+    assert_eq!(sent[0].headers["authorization"], "Basic aWQ6");
+}
+
+#[test]
 fn a_wrong_secret_is_refused_in_each_way() {
     for method in [
         ClientAuthentication::ClientSecretBasic,
