@@ -3,7 +3,7 @@
 //! device authorization (RFC 8628) and pushed authorization requests (RFC 9126).
 
 use crate::client_authentication::Client;
-use crate::config::{Config, Parameter};
+use crate::config::{self, Config, Parameter};
 use crate::dialect::{self, Dialect};
 use crate::endpoint::Endpoint;
 use crate::http::Request;
@@ -130,7 +130,13 @@ pub fn build(
     client.authenticate(&mut form, &mut headers);
     let hidden = form.iter().filter(|(name, _)| !SHOWN.contains(name));
     let hidden = hidden.map(|(_, value)| value).chain(&client.secret);
-    let secrets = hidden.cloned().collect();
+    let mut secrets: Vec<_> = hidden.cloned().collect();
+    for (name, value) in further {
+        // Of an extension grant.
+        if config::is_of_grant(name) && !SHOWN.contains(&name.as_str()) {
+            secrets.push(SecretString::new(value));
+        }
+    }
     dialect::write(config, client, url, headers, form, further, secrets)
 }
 

@@ -359,14 +359,19 @@ pub(crate) fn is_computed(name: &str) -> bool {
 
 const TOKEN_RESERVED: &[&str] = &[
     "grant_type",
-    "code",
-    "redirect_uri",
-    "code_verifier",
     "client_id",
     "client_secret",
     "client_assertion",
     "client_assertion_type",
     "refresh_token",
+];
+
+/// Those that are a grant's own; an extension grant may have any of them, which
+/// nothing computes then.
+const GRANT_RESERVED: &[&str] = &[
+    "code",
+    "redirect_uri",
+    "code_verifier",
     "username",
     "password",
     "device_code",
@@ -374,6 +379,12 @@ const TOKEN_RESERVED: &[&str] = &[
     "subject_token",
     "actor_token",
 ];
+
+/// Whether a parameter of the token request is the grant's own.
+pub(crate) fn is_of_grant(name: &str) -> bool {
+    GRANT_RESERVED.contains(&name.to_ascii_lowercase().as_str())
+}
+
 const HEADERS_RESERVED: &[&str] = &[
     "authorization",
     "connection",
@@ -398,7 +409,11 @@ fn check_parameters(config: &Config, problems: &mut Vec<Problem>) {
         for (name, value) in parameters {
             let lower = name.to_ascii_lowercase();
             let is_header = field == "token_headers";
-            if reserved.contains(&lower.as_str()) {
+            let is_reserved = reserved.contains(&lower.as_str())
+                || field == "token_parameters"
+                    && is_of_grant(name)
+                    && !matches!(config.grant, Grant::Extension(_));
+            if is_reserved {
                 problems.push(Problem::error(
                     &format!("{field}.{name}"),
                     "is set by the component",
@@ -612,6 +627,22 @@ mod tests {
                 "token_headers.bad name"
             ]
         );
+    }
+
+    #[test]
+    fn an_extension_grant_has_its_parameters_among_those_of_the_token_request() {
+        let with = |name: &str| {
+            errors(&format!(
+                r#"{{"client_id": "id", "grant_type": "urn:ietf:params:oauth:grant-type:saml2-bearer",
+                    "token_endpoint": "https://as.example/token", "token_parameters": {{"{name}": "x"}}}}"#
+            ))
+        };
+        // RFC 7522 section 2.1.
+        assert!(with("assertion").is_empty());
+        assert!(with("username").is_empty());
+        for name in ["grant_type", "client_id", "client_secret", "refresh_token"] {
+            assert_eq!(with(name), [["token_parameters.", name].concat()]);
+        }
     }
 
     #[test]

@@ -244,11 +244,13 @@ fn read_grant(reader: &mut Reader) -> Grant {
     };
     for (field, owner) in GRANT_FIELDS {
         if *owner != name && reader.take(field).is_some() {
-            reader.problem(
-                field,
-                &format!("does not belong to the grant {name}"),
-                &format!("remove it, or set grant_type to {owner}"),
-            );
+            // An extension grant, which says itself what it sends.
+            let mend = match name.contains(':') && super::is_of_grant(field) {
+                true => "put it into token_parameters".to_owned(),
+                false => format!("remove it, or set grant_type to {owner}"),
+            };
+            let message = format!("does not belong to the grant {name}");
+            reader.problem(field, &message, &mend);
         }
     }
     match name {
@@ -835,6 +837,23 @@ mod tests {
             r#"{"grant_type": "client_credentials", "client_id": "id", "parameters": {"b": "c"}}"#;
         assert_eq!(config, parse(same));
         assert!(config.is_ok());
+    }
+
+    #[test]
+    fn a_field_of_another_grant_is_told_with_where_it_belongs() {
+        let mend = |grant_type: &str| {
+            let config = format!(r#"{{"grant_type": "{grant_type}", "assertion": "a"}}"#);
+            problems(&config).remove(0)
+        };
+        let told = |mend: &str| ("assertion".to_owned(), mend.to_owned());
+        assert_eq!(
+            mend("password"),
+            told("remove it, or set grant_type to jwt_bearer")
+        );
+        assert_eq!(
+            mend("urn:ietf:params:oauth:grant-type:saml2-bearer"),
+            told("put it into token_parameters")
+        );
     }
 
     #[test]

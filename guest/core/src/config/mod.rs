@@ -5,7 +5,7 @@ mod json;
 mod resolve;
 
 pub use check::check;
-pub(crate) use check::{check_with, errors_in, is_computed};
+pub(crate) use check::{check_with, errors_in, is_computed, is_of_grant};
 pub(crate) use json::nearest;
 pub use json::{format, parse};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};

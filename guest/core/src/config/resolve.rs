@@ -128,6 +128,10 @@ fn hide_secrets(fields: &mut Object) {
             *value = Value::from("***");
         }
     }
+    // Of an extension grant.
+    if let Some(Value::Object(parameters)) = fields.get_mut("token_parameters") {
+        hide_secrets(parameters);
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +143,7 @@ mod tests {
         let config = Config {
             client_id: Some("id".to_owned()),
             client_secret: Some(Secret::Literal("hunter2".to_owned().into())),
+            token_parameters: vec![("assertion".to_owned(), "hunter2".to_owned())],
             issuer: Some("https://as.example".to_owned()),
             scope: vec!["openid".to_owned()],
             timeout: Some(5),

@@ -244,3 +244,21 @@ fn a_signing_key_that_the_host_lacks_sends_nothing_and_leaves_no_trace() {
     assert_eq!(world.token_requests(), 0);
     assert_eq!(kinds_in_history(&connection), Vec::<&str>::new());
 }
+
+/// Shows: RFC 6749 section 4.5.
+#[test]
+fn an_extension_grant_sends_its_parameters_and_an_echo_of_them_is_not_shown() {
+    // RFC 7522 section 2.1.
+    let world = World::new();
+    let connection = world.open(
+        r#"{"client_id": "id", "grant_type": "urn:ietf:params:oauth:grant-type:saml2-bearer",
+        "token_endpoint": "https://as.example/token", "token_parameters": {"assertion": "PHNhbWw"}}"#,
+    );
+    world.answer_with(Answer::status(
+        400,
+        r#"{"error": "invalid_grant", "error_description": "PHNhbWw has expired"}"#,
+    ));
+    let refused = token(&connection).expect_err("refused");
+    assert!(refused.to_string().contains("*** has expired"), "{refused}");
+    assert_eq!(world.last_sent("assertion").as_deref(), Some("PHNhbWw"));
+}
