@@ -2,13 +2,14 @@
 //! request, chosen beforehand and never probed for (RFC 6749 section 2.3).
 
 use crate::base64::base64;
-use crate::config::{BasicEncoding, ClientAuthentication, Config};
+use crate::config::{BasicEncoding, ClientAuthentication, Config, Grant};
 use crate::metadata::Server;
 use crate::secret::SecretString;
 use crate::token_request::Form;
 
 /// The way that is used: the config's, else one that the server offers, else
-/// Basic with a secret and none without.
+/// Basic with a secret, by assertion with a key that is for nothing else, and none
+/// without either.
 pub fn choose(config: &Config, server: &Server) -> ClientAuthentication {
     use ClientAuthentication::{
         ClientSecretBasic, ClientSecretJwt, ClientSecretPost, None, PrivateKeyJwt,
@@ -29,7 +30,12 @@ pub fn choose(config: &Config, server: &Server) -> ClientAuthentication {
     if config.client_id.is_none() {
         return None;
     }
-    if config.signing_key.is_some() && server.offers(PrivateKeyJwt) {
+    let is_offered = match server.client_authentication.is_empty() {
+        // What else should the key be for?
+        true => config.client_certificate.is_none() && !signs_otherwise(config, server),
+        false => server.offers(PrivateKeyJwt),
+    };
+    if config.signing_key.is_some() && is_offered {
         return PrivateKeyJwt;
     }
     if config.client_certificate.is_some() {
@@ -40,6 +46,23 @@ pub fn choose(config: &Config, server: &Server) -> ClientAuthentication {
         };
     }
     None
+}
+
+/// Whether the config's key is for something else than to authenticate. The client
+/// credentials grant is for clients that do (RFC 6749 section 4.4).
+fn signs_otherwise(config: &Config, server: &Server) -> bool {
+    match config.grant {
+        Grant::ClientCredentials => false,
+        Grant::JwtBearer {
+            assertion: None, ..
+        } => true,
+        _ => {
+            config.dpop
+                || config.request_object
+                || server.requires_signed_requests
+                || config.dialect.makes_secret(config)
+        }
+    }
 }
 
 /// How long an assertion of the client lives, in seconds.

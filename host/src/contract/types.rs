@@ -267,7 +267,8 @@ pub struct Config {
     #[component(name = "client-secret")]
     pub client_secret: Option<Secret>,
     /// How the client authenticates; by default the provider's way, then
-    /// what the metadata offers, then Basic with a secret, none without.
+    /// what the metadata offers, then Basic with a secret, `private_key_jwt`
+    /// with a signing key that is for nothing else, none without either.
     #[component(name = "token-endpoint-auth-method")]
     pub token_endpoint_auth_method: Option<ClientAuthentication>,
     /// How Basic credentials are encoded; by default as RFC 6749 says.

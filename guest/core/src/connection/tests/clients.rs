@@ -81,6 +81,42 @@ fn a_private_key_signs_with_rsa_a_nist_curve_and_ed25519() {
 }
 
 #[test]
+fn a_key_that_is_for_nothing_else_authenticates_where_the_server_does_not_say() {
+    let method = |further: &str| {
+        let world = World::new();
+        let config = format!(
+            r#"{{"client_id": "id", "signing_key": {{"ref": "key:ec"}}, "redirect_uri": "http://127.0.0.1:1/oauth2",
+                "authorization_endpoint": "https://as.example/auth", "token_endpoint": "https://as.example/token"{further}}}"#
+        );
+        let resolved = run(world.open(&config).resolve()).expect("resolved");
+        let mut named = resolved
+            .into_iter()
+            .filter(|field| field.name == "token_endpoint_auth_method");
+        named.next().map(|field| field.value).unwrap_or_default()
+    };
+    let robot = r#", "grant_type": "client_credentials""#;
+    for (further, expected) in [
+        (robot, "private_key_jwt"),
+        (&[robot, r#", "dpop": true"#].concat(), "private_key_jwt"),
+        ("", "private_key_jwt"),
+        (r#", "dpop": true"#, "none"),
+        (r#", "request_object": true"#, "none"),
+        (r#", "grant_type": "jwt_bearer""#, "none"),
+        (r#", "client_secret": "s""#, "client_secret_basic"),
+        (r#", "token_endpoint_auth_method": "none""#, "none"),
+    ] {
+        assert_eq!(method(further), format!("\"{expected}\""), "{further}");
+    }
+    let world = World::new();
+    let config = CLIENT_CREDENTIALS.replace(
+        r#""client_secret": "secret""#,
+        r#""signing_key": {"ref": "key:ec"}"#,
+    );
+    token(&world.open(&config)).expect("a token");
+    assert!(world.last_sent("client_assertion").is_some());
+}
+
+#[test]
 fn the_algorithm_is_one_that_the_server_accepts() {
     let (world, connection) = client(
         ClientAuthentication::PrivateKeyJwt,
