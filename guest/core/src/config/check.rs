@@ -205,21 +205,30 @@ fn check_client(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<P
             "add a reference to the key",
         ));
     }
-    if matches!(
+    let shows_certificate = matches!(
         method,
         Some(ClientAuthentication::TlsClientAuth | ClientAuthentication::SelfSignedTlsClientAuth)
-    ) {
-        for (field, reference) in [
-            ("client_certificate", &config.client_certificate),
-            ("client_certificate_key", &config.client_certificate_key),
-        ] {
-            if reference.is_none() {
-                problems.push(Problem::error(
-                    field,
-                    "is missing for the client authentication chosen",
-                    "add a reference to it",
-                ));
-            }
+    );
+    let (certificate, key) = (&config.client_certificate, &config.client_certificate_key);
+    for (field, reference, other) in [
+        ("client_certificate", certificate, key),
+        ("client_certificate_key", key, certificate),
+    ] {
+        if reference.is_some() {
+            continue;
+        }
+        if shows_certificate {
+            problems.push(Problem::error(
+                field,
+                "is missing for the client authentication chosen",
+                "add a reference to it",
+            ));
+        } else if other.is_some() {
+            problems.push(Problem::error(
+                field,
+                "is missing: a certificate and its key are of use together",
+                "add a reference to it, or remove the other",
+            ));
         }
     }
     if config.grant == Grant::ClientCredentials
@@ -552,6 +561,21 @@ mod tests {
     fn client_credentials_need_a_way_to_authenticate() {
         let config = r#"{"client_id": "id", "grant_type": "client_credentials", "token_endpoint": "https://as.example/t"}"#;
         assert_eq!(errors(config), ["client_secret"]);
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        for (given, missing) in [
+            ("client_certificate", "client_certificate_key"),
+            ("client_certificate_key", "client_certificate"),
+        ] {
+            let config = COMPLETE.replacen(
+                '{',
+                &format!(r#"{{"{given}": {{"ref": "file:x.pem"}}, "#),
+                1,
+            );
+            assert_eq!(errors(&config), [missing]);
+        }
     }
 
     #[test]
