@@ -344,6 +344,13 @@ fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
             "remove none or the others",
         ));
     }
+    if config.max_age.is_some() && config.grant == Grant::AuthorizationCode && !config.is_openid() {
+        problems.push(Problem::warning(
+            "max_age",
+            "is not held against anything: only an id_token tells of the sign-in",
+            "add openid to scope, or remove it",
+        ));
+    }
 }
 
 /// The parameters that are computed and cannot be overridden by an extra one:
@@ -454,6 +461,13 @@ fn is_header_name(name: &str) -> bool {
 
 /// What older servers need and the security profile forbids: allowed, and said.
 fn check_profile(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
+    if config.provider.is_none() && !config.parameters.is_empty() {
+        problems.push(Problem::warning(
+            "parameters",
+            "are a provider's, and none is named",
+            "name the provider, or remove them",
+        ));
+    }
     if matches!(config.grant, Grant::Password { .. }) {
         problems.push(Problem::warning(
             "grant_type",
@@ -576,6 +590,17 @@ mod tests {
             );
             assert_eq!(errors(&config), [missing]);
         }
+    }
+
+    #[test]
+    fn a_field_that_nothing_comes_of_is_warned_of() {
+        let warnings = |further: &str| {
+            let config = COMPLETE.replacen('{', &format!("{{{further}, "), 1);
+            fields(&config, Severity::Warning)
+        };
+        assert_eq!(warnings(r#""parameters": {"tenant": "t"}"#), ["parameters"]);
+        assert_eq!(warnings(r#""max_age": 60"#), ["max_age"]);
+        assert!(warnings(r#""max_age": 60, "scope": "openid""#).is_empty());
     }
 
     #[test]
