@@ -239,7 +239,8 @@ pub(crate) fn claims(form: &Form, further: &[Parameter], claims: &mut Object) {
 
 /// The scopes sent: those configured, and where a refresh token is wanted the
 /// scope that brings it: the provider's, or else `offline_access` if the server
-/// knows it (OpenID Connect Core section 11).
+/// knows it (OpenID Connect Core section 11). Of a server that does not list it the
+/// config knows better, where it says that it is wanted.
 pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
     const OFFLINE: &str = "offline_access";
     let mut scope = config.scope.clone();
@@ -249,9 +250,11 @@ pub(crate) fn requested_scope(config: &Config, server: &Server) -> Vec<String> {
         }
         return scope;
     }
+    let is_listed = |scopes: &Vec<String>| scopes.iter().any(|name| name == OFFLINE);
     let is_known = match &server.scopes {
-        Some(scopes) => scopes.iter().any(|name| name == OFFLINE),
-        None => config.is_openid(),
+        Some(scopes) if is_listed(scopes) => true,
+        Some(_) if config.offline_access.is_none() => false,
+        _ => config.is_openid(),
     };
     if config.wants_offline_access() && is_known && !scope.iter().any(|name| name == OFFLINE) {
         scope.push(OFFLINE.to_owned());
@@ -607,6 +610,19 @@ mod tests {
 
         config.offline_access = Some(false);
         assert_eq!(value(&begun(&config, server()).0, "scope"), Some("openid"));
+    }
+
+    #[test]
+    fn offline_access_that_the_config_says_is_asked_for_though_the_server_does_not_list_it() {
+        let mut config = config();
+        config.offline_access = Some(true);
+        let mut server = server();
+        server.scopes = Some(vec!["openid".to_owned()]);
+        // It is a scope of OpenID Connect.
+        assert_eq!(value(&begun(&config, server.clone()).0, "scope"), None);
+        config.scope = vec!["openid".to_owned()];
+        let (pairs, _) = begun(&config, server);
+        assert_eq!(value(&pairs, "scope"), Some("openid offline_access"));
     }
 
     #[test]
