@@ -294,6 +294,7 @@ pub(crate) fn write(
     if is_refresh && dialect.has(Field::REFRESH_SENDS_SCOPE) {
         let mut scope = config.scope.clone();
         dialect.add_offline_scope(&mut scope);
+        form.retain(|(name, _)| *name != "scope");
         put_scope(dialect, &scope, &mut form);
     }
     if let Some(uri) = &config.redirect_uri

@@ -3,7 +3,7 @@
 //! device authorization (RFC 8628) and pushed authorization requests (RFC 9126).
 
 use crate::client_authentication::Client;
-use crate::config::{self, Config, Parameter};
+use crate::config::{self, Config, Grant, Parameter};
 use crate::dialect::{self, Dialect};
 use crate::endpoint::Endpoint;
 use crate::http::Request;
@@ -35,7 +35,9 @@ pub enum TokenGrant<'a> {
 
 /// What a grant sends.
 pub fn form(config: &Config, grant: TokenGrant<'_>) -> Form {
-    let asks_for_scope = matches!(grant, TokenGrant::Other(..));
+    // A refresh token from elsewhere may have been given for more.
+    let asks_for_scope = matches!(grant, TokenGrant::Other(..))
+        || matches!(config.grant, Grant::RefreshToken { .. });
     let (grant_type, parameters) = match grant {
         TokenGrant::AuthorizationCode {
             code,
@@ -218,6 +220,22 @@ mod tests {
         assert_eq!(
             body(&with_scope(), TokenGrant::RefreshToken(&refresh)),
             "grant_type=refresh_token&refresh_token=r&resource=https%3A%2F%2Fr.example%2F&client_id=id"
+        );
+    }
+
+    /// Shows: RFC 6749 section 6.
+    #[test]
+    fn a_refresh_token_from_elsewhere_is_used_for_the_scope_and_audience_of_the_config() {
+        let refresh = SecretString::new("r");
+        let config = Config {
+            grant: Grant::RefreshToken {
+                refresh_token: None,
+            },
+            ..with_scope()
+        };
+        assert_eq!(
+            body(&config, TokenGrant::RefreshToken(&refresh)),
+            "grant_type=refresh_token&refresh_token=r&scope=a+b&resource=https%3A%2F%2Fr.example%2F&audience=api&client_id=id"
         );
     }
 
