@@ -26,6 +26,10 @@ pub struct Server {
     pub signing_algorithms: Vec<String>,
     /// `id_token_signing_alg_values_supported`.
     pub id_token_algorithms: Vec<String>,
+    /// `dpop_signing_alg_values_supported` (RFC 9449 section 5.1).
+    pub proof_algorithms: Vec<String>,
+    /// `request_object_signing_alg_values_supported` (RFC 9101 section 10.5).
+    pub request_algorithms: Vec<String>,
     /// `scopes_supported`; `None` where the server does not say.
     pub scopes: Option<Vec<String>>,
     /// `authorization_response_iss_parameter_supported` (RFC 9207 section 3).
@@ -44,6 +48,8 @@ stored_fields!(Server {
     client_authentication,
     signing_algorithms,
     id_token_algorithms,
+    proof_algorithms,
+    request_algorithms,
     scopes,
     sends_issuer,
     requires_pushed_authorization,
@@ -264,6 +270,9 @@ pub fn parse(issuer: &str, body: &[u8]) -> Result<Server> {
         signing_algorithms: strings("token_endpoint_auth_signing_alg_values_supported")
             .unwrap_or_default(),
         id_token_algorithms: strings("id_token_signing_alg_values_supported").unwrap_or_default(),
+        proof_algorithms: strings("dpop_signing_alg_values_supported").unwrap_or_default(),
+        request_algorithms: strings("request_object_signing_alg_values_supported")
+            .unwrap_or_default(),
         scopes: strings("scopes_supported"),
         sends_issuer: is_true("authorization_response_iss_parameter_supported"),
         requires_pushed_authorization: is_true("require_pushed_authorization_requests"),
@@ -425,9 +434,19 @@ mod tests {
             "mtls_endpoint_aliases": {"token_endpoint": "https://mtls.as.example/token"},
             "registration_endpoint": "https://as.example/register",
             "require_signed_request_object": true,
+            "dpop_signing_alg_values_supported": ["ES256"],
+            "request_object_signing_alg_values_supported": ["PS256"],
             "token_endpoint_auth_methods_supported": ["private_key_jwt"]}"#;
         let server = parse("https://as.example", body).expect("metadata");
         assert_eq!(Server::restore(&server.store()), Some(server));
+    }
+
+    #[test]
+    fn a_server_that_an_earlier_version_stored_is_read() {
+        let mut stored = Server::default().store();
+        let fields = stored.as_object_mut().expect("an object");
+        fields.retain(|name, _| !name.ends_with("_algorithms"));
+        assert_eq!(Server::restore(&stored), Some(Server::default()));
     }
 
     #[test]

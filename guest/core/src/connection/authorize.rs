@@ -150,7 +150,12 @@ impl<P: Platform> Connection<P> {
         claims.insert("nbf".to_owned(), Value::from(now.seconds()));
         authorization::claims(form, further, &mut claims);
         let header = typed("oauth-authz-req+jwt");
-        self.sign(header, claims, &server.signing_algorithms).await
+        let accepted = match server.request_algorithms.as_slice() {
+            // The server does not say; what it takes of assertions is likely.
+            [] => &server.signing_algorithms,
+            _ => &server.request_algorithms,
+        };
+        self.sign(header, claims, accepted).await
     }
 
     /// Pushes the request to the server, which gives a reference to it (RFC 9126

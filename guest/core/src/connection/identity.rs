@@ -183,7 +183,14 @@ impl<P: Platform> Connection<P> {
             access_token: Some(access_token),
             nonce: dpop_nonce,
         };
-        let proof = self.proof(subject).await?;
+        // What its authorization server takes, a resource server does.
+        let accepted = {
+            let known = self.known.borrow();
+            let record = known.as_ref().map(|version| &version.record);
+            let credential = record.and_then(|record| self.credential_in(record));
+            credential.map(|credential| credential.server.proof_algorithms.clone())
+        };
+        let proof = self.proof(subject, &accepted.unwrap_or_default()).await?;
         let value = SecretString::new(format!("DPoP {}", access_token.reveal()));
         Ok(vec![("Authorization", value), ("DPoP", proof)])
     }

@@ -164,13 +164,18 @@ impl<P: Platform> Connection<P> {
             .ok_or_else(|| Error::unsupported(format!("binding tokens to the key {reference}")))
     }
 
-    /// A proof for one request (RFC 9449 section 4).
-    pub(super) async fn proof(&self, subject: Subject<'_>) -> Result<SecretString> {
+    /// A proof for one request (RFC 9449 section 4), signed by one of the
+    /// algorithms that are accepted if possible.
+    pub(super) async fn proof(
+        &self,
+        subject: Subject<'_>,
+        accepted: &[String],
+    ) -> Result<SecretString> {
         let mut claims = self.fresh_claims();
         dpop::bind(&mut claims, subject);
         let mut header = typed("dpop+jwt");
         header.insert("jwk".to_owned(), Value::Null);
-        self.sign(header, claims, &[]).await
+        self.sign(header, claims, accepted).await
     }
 
     /// An assertion for the JWT bearer grant (RFC 7523 section 2.1), made of what
@@ -290,7 +295,8 @@ impl<P: Platform> Connection<P> {
                     access_token: None,
                     nonce: nonce.as_deref(),
                 };
-                let proof = self.proof(subject).await?;
+                let accepted = &call.server.proof_algorithms;
+                let proof = self.proof(subject, accepted).await?;
                 request.headers.push((dpop::HEADER.to_owned(), proof));
             }
             return Ok(request);

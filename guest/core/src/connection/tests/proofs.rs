@@ -188,6 +188,50 @@ fn the_resources_nonce_is_followed_and_never_for_ever() {
 }
 
 #[test]
+fn proofs_and_requests_are_signed_as_the_server_accepts_it() {
+    let world = world();
+    world.publish(&[
+        (
+            "dpop_signing_alg_values_supported",
+            vec!["ES256", "PS256"].into(),
+        ),
+        (
+            "request_object_signing_alg_values_supported",
+            vec!["none", "PS256"].into(),
+        ),
+        (
+            "token_endpoint_auth_signing_alg_values_supported",
+            vec!["RS256"].into(),
+        ),
+    ]);
+    let config = CONFIG.replace("key:ec", "key:rsa").replacen(
+        '{',
+        r#"{"request_object": true, "par": true, "#,
+        1,
+    );
+    let connection = world.open(&config);
+    world.authorize(&connection).expect("authorized");
+    let algorithm = |text: &str| {
+        let token = crate::jws::Received::parse(text).expect("a JWT");
+        token.algorithm().to_owned()
+    };
+    assert_eq!(
+        algorithm(&world.sent_to("/par")[0].form["request"]),
+        "PS256"
+    );
+    assert_eq!(
+        algorithm(&world.sent_to("/token")[0].headers["dpop"]),
+        "PS256"
+    );
+    run(connection.userinfo()).expect("claims");
+    let received = world.sent_to("/userinfo");
+    assert_eq!(algorithm(&received[0].headers["dpop"]), "PS256");
+    // Another process has the list from the store.
+    let found = headers(&world.open(&config), "https://api.example/", None);
+    assert_eq!(algorithm(found.expect("headers")[1].1.reveal()), "PS256");
+}
+
+#[test]
 fn a_demand_for_a_nonce_is_found_behind_another_challenge() {
     // RFC 9110 section 5.3: a header may be there more than once.
     let world = world();
