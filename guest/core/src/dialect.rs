@@ -179,13 +179,6 @@ impl Dialect {
         name_here.unwrap_or(name)
     }
 
-    /// Whether a token endpoint is on another server than the provider's.
-    fn is_elsewhere(&self, token_endpoint: &Endpoint) -> bool {
-        let declared = self.get(Field::TOKEN_ENDPOINT);
-        let declared = declared.and_then(|url| Endpoint::parse(url).ok());
-        declared.is_none_or(|url| url != url.on_server_of(token_endpoint))
-    }
-
     /// Scopes as the server separates them. The plus is that of form encoding,
     /// which is put in when all is encoded.
     pub(crate) fn separate_scope(&self, scope: &str) -> String {
@@ -360,17 +353,13 @@ fn beside(
 ) -> Result<Endpoint, &'static str> {
     let endpoint = Endpoint::parse(declared)?;
     let is_by_hand = config.issuer.is_some() || config.endpoints.token.is_some();
-    if is_by_hand && config.dialect.is_elsewhere(token_endpoint) {
+    let declared = config.dialect.get(Field::TOKEN_ENDPOINT);
+    let declared = declared.and_then(|url| Endpoint::parse(url).ok());
+    let is_elsewhere = declared.is_none_or(|url| url != url.on_server_of(token_endpoint));
+    if is_by_hand && is_elsewhere {
         return Ok(endpoint.on_server_of(token_endpoint));
     }
     Ok(endpoint)
-}
-
-/// The token endpoint that the config names by hand, where it is on another server
-/// than the provider's.
-pub(crate) fn token_endpoint_elsewhere(config: &Config) -> Option<Endpoint> {
-    let by_hand = Endpoint::parse(config.endpoints.token.as_ref()?).ok()?;
-    config.dialect.is_elsewhere(&by_hand).then_some(by_hand)
 }
 
 fn encode(parameters: &[(String, SecretString)]) -> SecretString {

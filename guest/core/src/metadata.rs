@@ -2,7 +2,7 @@
 //! overlaid with what the config names by hand.
 
 use crate::config::{ClientAuthentication, Config, EndpointUrls, Grant};
-use crate::dialect::{self, Field};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
 use crate::json::{self, Object, Stored, stored_fields};
@@ -81,10 +81,7 @@ impl Stored for EndpointUrls {
 
 impl Server {
     /// The server as the config and its provider alone have it. An issuer named by
-    /// hand is another server, which merely speaks as the provider does. So is a
-    /// token endpoint by hand on another server: the endpoints that would be shown
-    /// what it issued are there too, by the same path, and whom its id_tokens are
-    /// from is not known. Where the user is sent, nothing is shown.
+    /// hand is another server, which merely speaks as the provider does.
     pub fn from_config(config: &Config) -> Self {
         let mut server = Self::default();
         let dialect = &config.dialect;
@@ -93,21 +90,6 @@ impl Server {
             server.issuer = declared(Field::ISSUER);
             for (place, (_, url)) in server.endpoints.iter_mut().enumerate() {
                 *url = declared(Field::of_endpoint(place));
-            }
-            if let Some(elsewhere) = dialect::token_endpoint_elsewhere(config) {
-                server.issuer = None;
-                let endpoints = &mut server.endpoints;
-                endpoints.jwks = None;
-                for url in [
-                    &mut endpoints.revocation,
-                    &mut endpoints.introspection,
-                    &mut endpoints.userinfo,
-                    &mut endpoints.device_authorization,
-                    &mut endpoints.pushed_authorization_request,
-                ] {
-                    let declared = url.as_ref().and_then(|url| Endpoint::parse(url).ok());
-                    *url = declared.map(|url| url.on_server_of(&elsewhere).to_string());
-                }
             }
         }
         server.overlaid_with(config)
@@ -124,8 +106,35 @@ impl Server {
         if config.client_certificate.is_some() {
             put_over(&mut self.endpoints, &self.mtls_endpoints);
         }
+        if config.issuer.is_none() {
+            self.follow(&config.endpoints.token);
+        }
         put_over(&mut self.endpoints, &config.endpoints);
         self
+    }
+
+    /// Goes along to the server of a token endpoint by hand, where it is another
+    /// than the provider's: what one server issued is shown to no other. Where the
+    /// user is sent and whose id_tokens are believed stays: nothing is shown there.
+    fn follow(&mut self, token_endpoint: &Option<String>) {
+        let parsed = |url: &Option<String>| Endpoint::parse(url.as_ref()?).ok();
+        let endpoints = &mut self.endpoints;
+        let (Some(own), Some(by_hand)) = (parsed(&endpoints.token), parsed(token_endpoint)) else {
+            return;
+        };
+        if own == own.on_server_of(&by_hand) {
+            return;
+        }
+        for url in [
+            &mut endpoints.revocation,
+            &mut endpoints.introspection,
+            &mut endpoints.userinfo,
+            &mut endpoints.device_authorization,
+            &mut endpoints.pushed_authorization_request,
+        ] {
+            let moved = parsed(url).map(|url| url.on_server_of(&by_hand));
+            *url = moved.map(|url| url.to_string());
+        }
     }
 
     /// Whether it has the endpoints that a grant cannot do without.
@@ -373,7 +382,10 @@ mod tests {
     fn what_the_config_names_goes_before_what_is_discovered() {
         let body = br#"{"issuer": "https://as.example", "token_endpoint": "https://as.example/t",
             "revocation_endpoint": "https://as.example/r"}"#;
-        let mut config = Config::default();
+        let mut config = Config {
+            issuer: Some("https://as.example".to_owned()),
+            ..Config::default()
+        };
         config.endpoints.token = Some("https://proxy.example/t".to_owned());
         let server = parse("https://as.example", body)
             .expect("metadata")

@@ -37,7 +37,7 @@ pub use interactive::{Arrival, Arrived, Listener, Outcome, UserAgent, UserAgentE
 pub use manage::{ConnectionState, LastRenewal, Status};
 
 use crate::config::{self, Config, Grant, Problem, Secret};
-use crate::dialect::{self, Field};
+use crate::dialect::Field;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, Violation, ViolationKind};
 use crate::http;
@@ -184,10 +184,8 @@ impl<P: Platform> Connection<P> {
 
     /// Whom an id_token must be from, where that is known.
     fn issuer_of_id_tokens<'a>(&'a self, server: &'a Server) -> Option<&'a str> {
-        let is_elsewhere = dialect::token_endpoint_elsewhere(&self.config).is_some();
-        let declared = self.config.dialect.get(Field::ID_TOKEN_ISSUER);
-        let declared = declared.filter(|_| !is_elsewhere);
-        server.issuer.as_deref().or(declared)
+        let declared = || self.config.dialect.get(Field::ID_TOKEN_ISSUER);
+        server.issuer.as_deref().or_else(declared)
     }
 
     fn token_of(&self, credential: &Credential) -> Token {

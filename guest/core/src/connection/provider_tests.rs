@@ -789,25 +789,12 @@ fn what_another_server_issued_is_refreshed_and_exchanged_there() {
 #[test]
 fn what_another_server_issued_is_shown_to_no_endpoint_of_the_provider() {
     let server = "https://gitlab.corp.example";
-    let further = format!(
-        r#", "scope": "openid", "token_endpoint": "{server}/oauth/token",
-            "authorization_endpoint": "{server}/oauth/authorize""#
-    );
+    let further = format!(r#", "token_endpoint": "{server}/oauth/token""#);
     let flow = Flow::open("gitlab", &further);
-    let (_, sent) = flow.begin();
-    let claims = format!(
-        r#"{{"iss":"{server}","sub":"u","aud":"id","nonce":"{}","iat":1000000000,"exp":1000003600}}"#,
-        sent["nonce"]
+    flow.authorize(
+        "",
+        &[r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#],
     );
-    let part = |text: &str| base64url(text.as_bytes());
-    let id_token = [&part(r#"{"alg":"RS256"}"#), &part(&claims), "c2ln"].join(".");
-    let body = format!(
-        r#"{{"access_token":"a","token_type":"Bearer","refresh_token":"r","id_token":"{id_token}"}}"#
-    );
-    flow.world.answer_with(Answer::status(200, &body));
-    // Its redirect names itself, and its id_token too.
-    let query = format!("code=c&state={}&iss={server}", sent["state"]);
-    flow.complete(&query).expect("authorized");
     assert_eq!(flow.url(0), format!("{server}/oauth/introspect"));
     flow.world
         .answer_with(Answer::status(200, r#"{"sub":"u"}"#));
@@ -839,6 +826,24 @@ fn the_endpoints_of_a_provider_that_has_several_hosts_stay_where_they_are() {
     ] {
         assert_eq!(revocation(further), Some((declared.to_owned(), Provider)));
     }
+    // A server that was discovered is no other.
+    let flow = Flow::open(
+        "vipps",
+        r#", "token_endpoint": "https://proxy.example/token""#,
+    );
+    let issuer = "https://api.vipps.no/access-management-1.0/access/";
+    let document = format!(
+        r#"{{"issuer": "{issuer}", "authorization_endpoint": "https://api.vipps.no/auth",
+            "token_endpoint": "https://api.vipps.no/token", "revocation_endpoint": "https://api.vipps.no/revoke"}}"#
+    );
+    let place = [issuer, ".well-known/openid-configuration"].concat();
+    let published = (place, document);
+    flow.world.documents.borrow_mut().extend([published]);
+    assert!(flow.begin().0.starts_with("https://api.vipps.no/auth?"));
+    let fields = run(flow.connection.resolve()).expect("resolved");
+    let is_moved =
+        |field: &config::ResolvedField| field.value == r#""https://proxy.example/revoke""#;
+    assert!(fields.iter().any(is_moved));
     let moved = r#""https://proxy.example/v2/oauth2/tokens/revoke""#;
     let further = r#", "token_endpoint": "https://proxy.example/token""#;
     assert_eq!(revocation(further), Some((moved.to_owned(), Provider)));
