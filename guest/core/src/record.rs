@@ -214,6 +214,13 @@ pub struct Failure {
     pub cause: FailureCause,
 }
 
+impl Failure {
+    /// Whether the user has to do something.
+    pub fn is_final(&self) -> bool {
+        matches!(self.cause, FailureCause::Reauthorization(_))
+    }
+}
+
 stored_fields!(Failure {
     at,
     attempts,
@@ -234,6 +241,9 @@ pub struct Record {
     pub journal: Option<Intent>,
     /// The last failure.
     pub failure: Option<Failure>,
+    /// The fingerprint of the config's refresh token that was last spent, or
+    /// refused.
+    pub given: Option<String>,
     /// The authorizations under way, the oldest first.
     pub pending: Vec<PendingAuthorization>,
     /// The device authorization under way; a new one takes its place.
@@ -247,6 +257,7 @@ stored_fields!(Record {
     credential,
     journal,
     failure,
+    given,
     pending,
     device,
     history

@@ -110,6 +110,8 @@ pub struct World {
     pub loses_the_answer: Cell<bool>,
     /// The sealing keys.
     pub keys: RefCell<Vec<(String, u8)>>,
+    /// What is behind the reference `env:SECRET`.
+    pub secret: Cell<&'static str>,
     /// The key that was last said to be needed.
     pub keys_needed: RefCell<Option<String>>,
     /// What happens just before the next write, once.
@@ -156,6 +158,7 @@ impl World {
             )),
             loses_the_answer: Cell::default(),
             keys: RefCell::new(vec![("key".to_owned(), 7)]),
+            secret: Cell::new("from-env"),
             keys_needed: RefCell::default(),
             before_write: RefCell::default(),
         })
@@ -511,7 +514,7 @@ impl Platform for FakePlatform {
 
     async fn resolve_secret(&self, reference: &str) -> Result<SecretString, SecretError> {
         match reference {
-            "env:SECRET" => Ok(SecretString::new("from-env")),
+            "env:SECRET" => Ok(SecretString::new(self.0.secret.get())),
             other => Err(SecretError::NotFound(format!("there is no {other}"))),
         }
     }

@@ -9,7 +9,7 @@ use super::identity::subject_of;
 use super::sending::Call;
 use super::storage::{CHANGE_ATTEMPTS, COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
-use crate::config::Grant;
+use crate::config::{Grant, Secret};
 use crate::dialect::Field;
 use crate::error::{
     Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability, Violation,
@@ -59,6 +59,8 @@ struct Setback {
     in_doubt: bool,
     /// Whether there was a journal entry for it.
     was_begun: bool,
+    /// The fingerprint of the config's refresh token, where that was refused.
+    given: Option<String>,
 }
 
 impl Setback {
@@ -68,6 +70,7 @@ impl Setback {
             retry_after_millis: None,
             in_doubt,
             was_begun: true,
+            given: None,
         }
     }
 }
@@ -103,7 +106,7 @@ impl<P: Platform> Connection<P> {
         if let Some(token) = self.fresh_token(&seen, demand) {
             return Ok(token);
         }
-        let renewed = match self.hindrance(&seen, demand) {
+        let renewed = match self.hindrance(&seen, demand).await {
             Some(error) => Err(error),
             None => self.renew(&seen, demand).await,
         };
@@ -141,20 +144,36 @@ impl<P: Platform> Connection<P> {
         (self.assess(record, demand) == Standing::Fresh).then(|| self.token_of(credential))
     }
 
+    /// The last failure, where it is one of this config.
+    fn failure_in<'a>(&self, record: &'a Record) -> Option<&'a Failure> {
+        let failure = record.failure.as_ref();
+        failure.filter(|failure| failure.binding == self.binding)
+    }
+
     /// What keeps a renewal from being tried: the last failure, or that there is
     /// no way without the user.
-    fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Box<Error>> {
-        let failure = record.failure.as_ref();
-        let failure = failure.filter(|failure| failure.binding == self.binding);
+    async fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Box<Error>> {
         let is_asked_for = matches!(demand, Demand::NewerThan(_));
-        if let Some(failure) = failure.filter(|_| !is_asked_for) {
-            let is_final = matches!(failure.cause, FailureCause::Reauthorization(_));
-            let now = self.platform.now();
-            if is_final || !renewal::may_try(Some(failure), &self.binding, now) {
+        if let Some(failure) = self.failure_in(record).filter(|_| !is_asked_for) {
+            let may_try = renewal::may_try(Some(failure), &self.binding, self.platform.now());
+            if !may_try || failure.is_final() && !self.is_given_another(record).await {
                 return Some(error_of(failure));
             }
         }
         self.way(record, false).err()
+    }
+
+    /// Whether there is another refresh token behind the config's reference by now
+    /// than the one that was spent: the user has replaced it.
+    async fn is_given_another(&self, record: &Record) -> bool {
+        let Grant::RefreshToken {
+            refresh_token: Some(given @ Secret::Reference(_)),
+        } = &self.config.grant
+        else {
+            return false;
+        };
+        let given = self.reveal(given).await;
+        given.is_ok_and(|given| Some(given.fingerprint()) != record.given)
     }
 
     /// How a token is obtained without the user.
@@ -168,7 +187,9 @@ impl<P: Platform> Connection<P> {
         match &self.config.grant {
             // RFC 6749 section 4.4.3 has no refresh token here.
             Grant::ClientCredentials => return Ok(Way::Grant),
-            Grant::RefreshToken { .. } if bound.is_none() => return Ok(Way::FirstRefresh),
+            Grant::RefreshToken { .. } if bound.is_none() || refresh_is_dead => {
+                return Ok(Way::FirstRefresh);
+            }
             _ => {}
         }
         if let Some(refresh_token) = refresh_token.filter(|_| !refresh_is_dead) {
@@ -220,7 +241,7 @@ impl<P: Platform> Connection<P> {
             if patience == 0 || self.assess(&record, demand) == Standing::Fresh {
                 return Ok(record);
             }
-            if let Some(error) = self.hindrance(&record, demand) {
+            if let Some(error) = self.hindrance(&record, demand).await {
                 return Err(error);
             }
             patience -= slice;
@@ -243,8 +264,14 @@ impl<P: Platform> Connection<P> {
                 Standing::Fresh => return Ok(version.record),
                 Standing::Due(reason) | Standing::Unmet(reason) => reason,
             };
-            if let Some(error) = self.hindrance(&version.record, demand) {
+            if let Some(error) = self.hindrance(&version.record, demand).await {
                 return Err(error);
+            }
+            let is_final = self
+                .failure_in(&version.record)
+                .is_some_and(Failure::is_final);
+            if is_final && self.is_given_another(&version.record).await {
+                refresh_is_dead = true;
             }
             let way = self.way(&version.record, refresh_is_dead)?;
             let server = match self.server_of(&version.record).await {
@@ -253,6 +280,8 @@ impl<P: Platform> Connection<P> {
             };
             let prepared = self.prepare(&way, &server).await?;
             let spends = prepared.spends.clone();
+            let given = spends.as_ref().map(SecretString::fingerprint);
+            let given = given.filter(|_| matches!(way, Way::FirstRefresh));
             let begun = self.begin_journal(&version, spends.as_ref(), has_begun, lease);
             let Some((begun, interrupted)) = begun.await? else {
                 continue;
@@ -270,7 +299,9 @@ impl<P: Platform> Connection<P> {
                     Setback::new(FailureCause::Violation(token_response::no_token()), true)
                 }
                 Ok((response, http)) => {
-                    let new = self.renewed(&begun.record, reason, &server, response, spends, &http);
+                    let mut new =
+                        self.renewed(&begun.record, reason, &server, response, spends, &http);
+                    new.given = given;
                     let committed = self.commit(begun, interrupted, &new, lease).await?;
                     return Ok(self.settle(&new).await.unwrap_or(committed));
                 }
@@ -284,15 +315,18 @@ impl<P: Platform> Connection<P> {
                     // A race or an import may have brought another one.
                     if current.generation != begun.record.generation {
                         self.note_overtaken().await?;
+                        refresh_is_dead = false;
                         continue;
                     }
-                    if self.config.grant.can_run_again() {
+                    let has_another = given.is_none() && self.is_given_another(&current).await;
+                    if self.config.grant.can_run_again() || has_another {
                         refresh_is_dead = true;
                         continue;
                     }
                     // Somebody else has begun since: it may have spent the token.
                     let in_doubt = setback.in_doubt || current.journal != begun.record.journal;
-                    let refused = self.note_refresh_refused(&begun, in_doubt, error.clone());
+                    let error = error.clone();
+                    let refused = self.note_refresh_refused(&begun, in_doubt, given, error);
                     return Err(refused.await);
                 }
                 _ => return Err(self.note_failure(&begun, setback).await),
@@ -540,7 +574,10 @@ impl<P: Platform> Connection<P> {
         spent: Option<SecretString>,
         http: &http::Response,
     ) -> NewCredential {
-        let earlier = self.credential_in(record);
+        // What another refresh token brings has nothing to do with it.
+        let earlier = self
+            .credential_in(record)
+            .filter(|earlier| spent.is_none() || earlier.refresh_token == spent);
         let granted = earlier.map_or(&self.config.scope, |earlier| &earlier.scope);
         let dialect = &self.config.dialect;
         let mut response = response;
@@ -644,6 +681,7 @@ impl<P: Platform> Connection<P> {
             credential,
             not_granted,
             id_token: response.id_token,
+            given: None,
             quirks,
         }
     }
@@ -878,6 +916,7 @@ impl<P: Platform> Connection<P> {
         &self,
         begun: &Version,
         in_doubt: bool,
+        given: Option<String>,
         error: ServerError,
     ) -> Box<Error> {
         let journal = begun.record.journal.as_ref();
@@ -891,7 +930,10 @@ impl<P: Platform> Connection<P> {
             reason: reason.to_owned(),
             error: Some(error),
         });
-        let setback = Setback::new(cause, in_doubt);
+        let setback = Setback {
+            given,
+            ..Setback::new(cause, in_doubt)
+        };
         self.note_failure(begun, setback).await
     }
 
@@ -903,17 +945,20 @@ impl<P: Platform> Connection<P> {
         let attempts = earlier
             .filter(|earlier| earlier.binding == self.binding)
             .map_or(1, |earlier| earlier.attempts.saturating_add(1));
-        let is_final = matches!(setback.cause, FailureCause::Reauthorization(_));
-        let failure = Failure {
+        let mut failure = Failure {
             at: now,
             attempts,
-            retry_at: (!is_final).then(|| {
-                let wait = setback.retry_after_millis;
-                renewal::retry_at(now, attempts, wait, &self.config.renewal, &self.platform)
-            }),
+            retry_at: None,
             binding: self.binding.clone(),
             cause: setback.cause,
         };
+        let is_final = failure.is_final();
+        if !is_final {
+            let wait = setback.retry_after_millis;
+            let policy = &self.config.renewal;
+            let retry_at = renewal::retry_at(now, attempts, wait, policy, &self.platform);
+            failure.retry_at = Some(retry_at);
+        }
         let error = error_of(&failure);
         let kind = if is_final {
             EventKind::ReauthorizationRequired
@@ -944,6 +989,9 @@ impl<P: Platform> Connection<P> {
                 }
                 if setback.was_begun {
                     record.conclude(setback.in_doubt);
+                }
+                if setback.given.is_some() {
+                    record.given.clone_from(&setback.given);
                 }
                 record.failure = Some(failure.clone());
                 record.history.add(&event);
@@ -988,6 +1036,8 @@ fn doubt_of(record: &Record, now: Timestamp) -> Option<Intent> {
 pub(super) struct NewCredential {
     pub(super) credential: Credential,
     pub(super) quirks: Vec<String>,
+    /// The fingerprint of the config's refresh token, where that brought it.
+    given: Option<String>,
     /// The scopes asked for that were not granted.
     not_granted: String,
     /// The id_token that came along, unchecked.
@@ -1038,6 +1088,9 @@ impl NewCredential {
         let events: Vec<_> = quirks.chain([event]).collect();
         for event in &events {
             record.history.add(event);
+        }
+        if self.given.is_some() {
+            record.given.clone_from(&self.given);
         }
         record.generation += 1;
         record.credential = Some(credential.clone());

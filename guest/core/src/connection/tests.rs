@@ -204,6 +204,83 @@ mod obtaining {
         );
     }
 
+    const GIVEN: &str = r#"{"client_id": "id", "grant_type": "refresh_token",
+        "refresh_token": {"ref": "env:SECRET"}, "token_endpoint": "https://as.example/token"}"#;
+
+    /// The refresh tokens that were sent.
+    fn sent(world: &World) -> Vec<String> {
+        let requests = world.sent_to("/token").into_iter();
+        requests
+            .map(|request| request.form["refresh_token"].clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_given_refresh_token_that_has_been_changed_goes_on_where_the_stored_one_is_refused() {
+        let world = World::new();
+        world.server.borrow_mut().accept("from-env");
+        let connection = world.open(GIVEN);
+        assert_eq!(token(&connection), ok("access-1"));
+        // What has begun the connection is spent, and not sent again.
+        world.server.borrow_mut().good.clear();
+        world.pass(1000);
+        for _ in 0..2 {
+            reauthorization_reason(token(&connection));
+        }
+        reauthorization_reason(run(connection.refresh()).map(|_| String::new()));
+        assert_eq!(sent(&world), ["from-env", "refresh-1", "refresh-1"]);
+        // The user puts another one in its place.
+        world.secret.set("fresh");
+        world.server.borrow_mut().accept("fresh");
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(world.last_sent("refresh_token").as_deref(), Some("fresh"));
+        world.pass(1000);
+        assert_eq!(token(&connection), ok("access-3"));
+        assert_eq!(
+            world.last_sent("refresh_token").as_deref(),
+            Some("refresh-2")
+        );
+        assert_eq!(world.server.borrow().reuses, 0);
+    }
+
+    #[test]
+    fn a_given_refresh_token_is_changed_before_the_stored_one_is_refused() {
+        let world = World::new();
+        world.server.borrow_mut().accept("from-env");
+        let connection = world.open(GIVEN);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.server.borrow_mut().good.clear();
+        world.secret.set("fresh");
+        world.server.borrow_mut().accept("fresh");
+        world.pass(1000);
+        // It is not lost by an outage in between.
+        world.answer_with(Answer::oauth_error("invalid_grant"));
+        world.answer_with(Answer::status(503, ""));
+        unavailable(&token(&connection));
+        world.pass(10);
+        assert_eq!(token(&connection), ok("access-2"));
+        let authorized = run(connection.status()).expect("a status").authorized_at;
+        assert_eq!(authorized.map(Timestamp::seconds), Some(1_000_001_010));
+    }
+
+    #[test]
+    fn a_given_refresh_token_that_is_refused_is_tried_once_and_then_the_next_one() {
+        let world = World::new();
+        let connection = world.open(GIVEN);
+        for _ in 0..3 {
+            reauthorization_reason(token(&connection));
+        }
+        assert_eq!(sent(&world), ["from-env"]);
+        world.secret.set("wrong");
+        for _ in 0..3 {
+            reauthorization_reason(token(&world.open(GIVEN)));
+        }
+        assert_eq!(sent(&world), ["from-env", "wrong"]);
+        world.secret.set("fresh");
+        world.server.borrow_mut().accept("fresh");
+        assert_eq!(token(&connection), ok("access-1"));
+    }
+
     #[test]
     fn the_response_is_kept_whole() {
         let world = World::new();
