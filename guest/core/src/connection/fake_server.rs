@@ -240,7 +240,8 @@ impl Server {
     /// Answers a request to one of its endpoints, at so many seconds since 1970.
     pub fn answer(&mut self, request: &Received, now: u64) -> Option<Response> {
         let answer = match (request.method, request.path()) {
-            ("POST", "/token") => self.token(request, now),
+            // The second is where it may move to.
+            ("POST", "/token" | "/v2/token") => self.token(request, now),
             ("POST", "/revoke") => match self.authenticate(request, now) {
                 Ok(()) => Ok(response(200, &json!({}))),
                 Err(refused) => Err(refused),

@@ -55,6 +55,8 @@ struct Prepared<'a> {
 struct Setback {
     cause: FailureCause,
     retry_after_millis: Option<u64>,
+    /// Whether there is nothing at the endpoint any more.
+    is_gone: bool,
     /// Whether the server may have acted on the request all the same.
     in_doubt: bool,
     /// Whether there was a journal entry for it.
@@ -68,6 +70,7 @@ impl Setback {
         Self {
             cause,
             retry_after_millis: None,
+            is_gone: false,
             in_doubt,
             was_begun: true,
             given: None,
@@ -223,9 +226,9 @@ impl<P: Platform> Connection<P> {
     async fn renew(&self, seen: &Record, demand: &Demand) -> Result<Rc<Record>> {
         let attempts = u64::from(self.config.renewal.max_attempts.unwrap_or(1)).clamp(1, 10);
         let timeout = self.config.timeout_millis();
-        // Long enough for the metadata, every attempt, and a store that fails
-        // for a while. A holder that dies gives it back sooner.
-        let ttl = timeout.saturating_mul(attempts + 2) + 30_000;
+        // Long enough for the metadata, every attempt and one more, and a store
+        // that fails for a while. A holder that dies gives it back sooner.
+        let ttl = timeout.saturating_mul(attempts + 3) + 30_000;
         let may_return_old = self.assess(seen, demand) == Standing::Due(RenewalReason::Early);
         let mut patience = if may_return_old { 0 } else { timeout + 5000 };
         loop {
@@ -274,7 +277,7 @@ impl<P: Platform> Connection<P> {
                 refresh_is_dead = true;
             }
             let way = self.way(&version.record, refresh_is_dead)?;
-            let server = match self.server_of(&version.record).await {
+            let mut server = match self.server_of(&version.record).await {
                 Ok(server) => server,
                 Err(error) => return Err(self.note_undiscovered(&version, error).await),
             };
@@ -287,7 +290,18 @@ impl<P: Platform> Connection<P> {
                 continue;
             };
             has_begun = true;
-            let sent = match self.send_with_retries(prepared, attempts).await {
+            let mut sent = self.send_with_retries(prepared, attempts, None).await;
+            if let Ok(Err(setback)) = &sent
+                && setback.is_gone
+                && let Some(moved) = self.moved(&server).await
+            {
+                server = moved;
+                if let Ok(prepared) = self.prepare(&way, &server).await {
+                    let earlier = sent.ok().and_then(std::result::Result::err);
+                    sent = self.send_with_retries(prepared, 1, earlier).await;
+                }
+            }
+            let sent = match sent {
                 Ok(sent) => sent,
                 Err(forbidden) => return Err(self.note_forbidden(&begun, forbidden).await),
             };
@@ -341,6 +355,17 @@ impl<P: Platform> Connection<P> {
             Some(credential) => Ok(self.issuer_of(credential)),
             None => self.discover().await,
         }
+    }
+
+    /// The server as its metadata has it now, where its token endpoint has moved. A
+    /// refresh token is for the same issuer alone.
+    async fn moved(&self, server: &Server) -> Option<Server> {
+        if self.config.issuer.is_none() && self.config.dialect.has(Field::TOKEN_ENDPOINT) {
+            return None;
+        }
+        let found = self.discover().await.ok()?;
+        let has_moved = found.endpoints.token != server.endpoints.token;
+        Some(found).filter(|found| has_moved && found.issuer == server.issuer)
     }
 
     async fn prepare<'a>(&self, way: &Way, server: &'a Server) -> Result<Prepared<'a>> {
@@ -454,7 +479,7 @@ impl<P: Platform> Connection<P> {
     }
 
     /// Sends a token request, again after a pause where it fails transiently and
-    /// the policy allows it.
+    /// the policy allows it. `earlier`: what came of one at another endpoint.
     ///
     /// # Errors
     /// Forbidden, where the host lets nothing out.
@@ -462,12 +487,12 @@ impl<P: Platform> Connection<P> {
         &self,
         prepared: Prepared<'_>,
         attempts: u64,
+        mut earlier: Option<Setback>,
     ) -> Result<std::result::Result<(TokenResponse, http::Response), Setback>> {
         let call = &prepared.call;
         let may_discard = prepared.spends.is_none();
         let mut request = prepared.request;
         let mut attempt = 1;
-        let mut earlier: Option<Setback> = None;
         loop {
             let outcome = self.send_token_request(call, request, may_discard).await;
             let setback = match (outcome, earlier) {
@@ -547,6 +572,7 @@ impl<P: Platform> Connection<P> {
                 retry_after_millis,
             }) => Err(Setback {
                 retry_after_millis,
+                is_gone: matches!(response.status, 404 | 405 | 410),
                 // A gateway's error says nothing of what is behind it.
                 ..Setback::new(FailureCause::Unavailable(cause), response.status >= 500)
             }),

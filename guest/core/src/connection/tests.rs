@@ -728,6 +728,79 @@ mod renewing {
         assert_eq!(token(&connection), ok("access-2"));
     }
 
+    const ROBOT: &str = r#"{"client_id": "id", "client_secret": "secret",
+        "grant_type": "client_credentials", "issuer": "https://as.example"}"#;
+
+    #[test]
+    fn a_token_endpoint_that_has_moved_is_found_by_the_metadata_of_the_same_issuer() {
+        const USER: &str = r#"{"client_id": "id", "issuer": "https://as.example",
+            "redirect_uri": "http://127.0.0.1:1/oauth2"}"#;
+        for (config, status) in [(ROBOT, 404), (ROBOT, 410), (USER, 405)] {
+            let world = World::with_metadata();
+            let connection = world.open(config);
+            if config == USER {
+                world.authorize(&connection).expect("authorized");
+            }
+            let first = token(&connection).expect("a token");
+            world.publish(&[("token_endpoint", "https://as.example/v2/token".into())]);
+            world.answer_with(Answer::status(status, "<html></html>"));
+            world.pass(1000);
+            let second = token(&connection).expect("a token");
+            assert_ne!(second, first);
+            // From then on it is asked there.
+            world.received.borrow_mut().clear();
+            world.pass(1000);
+            assert_ne!(token(&world.open(config)), Ok(second));
+            let received = world.received.borrow();
+            let urls: Vec<_> = received
+                .iter()
+                .map(|request| request.url.as_str())
+                .collect();
+            assert_eq!(urls, ["https://as.example/v2/token"]);
+        }
+    }
+
+    #[test]
+    fn a_token_endpoint_that_has_not_moved_or_cannot_be_found_is_unavailable() {
+        for (token_endpoint, metadata) in [
+            ("https://as.example/token", 200),
+            ("https://as.example/v2/token", 503),
+        ] {
+            let world = World::with_metadata();
+            let connection = world.open(ROBOT);
+            assert_eq!(token(&connection), ok("access-1"));
+            world.publish(&[("token_endpoint", token_endpoint.into())]);
+            world.answer_with(Answer::status(404, ""));
+            for _ in 0..2 {
+                if metadata != 200 {
+                    world.answer_with(Answer::status(metadata, ""));
+                }
+            }
+            world.pass(1000);
+            assert_eq!(
+                unavailable(&token(&connection)).cause,
+                "the token endpoint answered with the status 404"
+            );
+            assert_eq!(world.token_requests(), 2);
+        }
+    }
+
+    #[test]
+    fn a_moved_token_endpoint_is_not_believed_of_another_issuer() {
+        let world = World::with_metadata();
+        let connection = world.open(ROBOT);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.publish(&[
+            ("issuer", "https://evil.example".into()),
+            ("token_endpoint", "https://evil.example/token".into()),
+        ]);
+        world.answer_with(Answer::status(404, ""));
+        world.pass(1000);
+        unavailable(&token(&connection));
+        assert_eq!(world.token_requests(), 2);
+        assert_eq!(world.sent_to("evil.example/token").len(), 0);
+    }
+
     #[test]
     fn no_refresh_token_means_the_expiry_and_then_the_user() {
         let world = World::new();
