@@ -248,7 +248,7 @@ impl<P: Platform> Connection<P> {
             && let Some(expiry) = expiry_in(&known, credential)
         {
             self.change(&mut |current| {
-                if current.generation == record.generation
+                if current.has_credential_of(&record)
                     && let Some(credential) = &mut current.credential
                 {
                     self.put_expiry(credential, Some(expiry));

@@ -327,7 +327,7 @@ impl<P: Platform> Connection<P> {
                 {
                     let current = self.load().await?.record;
                     // A race or an import may have brought another one.
-                    if current.generation != begun.record.generation {
+                    if !current.has_credential_of(&begun.record) {
                         self.note_overtaken().await?;
                         refresh_is_dead = false;
                         continue;
@@ -766,7 +766,7 @@ impl<P: Platform> Connection<P> {
             return None;
         }
         let mut put = |current: &mut Record| {
-            if current.generation != record.generation {
+            if !current.has_credential_of(&record) {
                 return Ok(());
             }
             if let Some(credential) = &mut current.credential {
@@ -841,9 +841,7 @@ impl<P: Platform> Connection<P> {
                 // It is the same credential still, with a failure or a journal
                 // entry of somebody else: ours goes on top. Otherwise it was
                 // cleared, authorized or renewed meanwhile, and theirs counts.
-                Ok(Written::Stale(current))
-                    if current.record.generation == begun.record.generation =>
-                {
+                Ok(Written::Stale(current)) if current.has_credential_of(&begun) => {
                     version = current;
                     continue;
                 }
@@ -868,7 +866,7 @@ impl<P: Platform> Connection<P> {
             self.platform.sleep(*pause).await;
             // A write that seemed to fail may have been done.
             if let Ok(current) = self.load().await {
-                if current.record.generation != begun.record.generation {
+                if !current.has_credential_of(&begun) {
                     return self.superseded(current.record);
                 }
                 version = current;
@@ -920,10 +918,9 @@ impl<P: Platform> Connection<P> {
     async fn note_forbidden(&self, begun: &Version, forbidden: Box<Error>) -> Box<Error> {
         let (now, message) = (self.platform.now(), forbidden.to_string());
         let event = Event::new(now, EventKind::RenewalFailed, message).with("error", "forbidden");
-        let generation = begun.record.generation;
         let stored = self
             .change(&mut |record| {
-                if record.generation == generation {
+                if record.has_credential_of(&begun.record) {
                     record.conclude(false);
                     record.history.add(&event);
                 }
@@ -999,13 +996,12 @@ impl<P: Platform> Connection<P> {
         if setback.in_doubt {
             event = event.with("in_doubt", "the server may have acted on the request");
         }
-        let generation = begun.record.generation;
         let mut told = None;
         let stored = self
             .change(&mut |record| {
                 // A success of somebody else outweighs this failure; but that
                 // the server saw the old refresh token again is no good sign.
-                if record.generation != generation {
+                if !record.has_credential_of(&begun.record) {
                     told = if is_final {
                         put_in_doubt(record, now)
                     } else {

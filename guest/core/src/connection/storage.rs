@@ -31,6 +31,13 @@ impl Version {
             record: Rc::default(),
         }
     }
+
+    /// Whether it still has the credential of an earlier version, and has not been
+    /// deleted since.
+    pub fn has_credential_of(&self, earlier: &Self) -> bool {
+        self.number.is_some() == earlier.number.is_some()
+            && self.record.has_credential_of(&earlier.record)
+    }
 }
 
 /// What became of a conditional write.

@@ -1107,6 +1107,43 @@ mod crashing {
     }
 
     #[test]
+    fn a_connection_made_anew_during_a_renewal_keeps_its_credential_and_its_good_name() {
+        for answer in [
+            None,
+            Some(Answer::oauth_error("invalid_grant")),
+            Some(Answer::status(503, "")),
+            Some(Answer::Fails(Failure::Forbidden("no".to_owned()))),
+        ] {
+            let world = World::new();
+            let connection = world.authorized();
+            world.pass(1000);
+            world.answers.borrow_mut().extend(answer.clone());
+            let flow = begun(&world, &connection);
+            // Deleted, created and authorized: its credentials count from one again.
+            world.entries.borrow_mut().clear();
+            world.authorized();
+            let stored = token(&world.open(CODE)).expect("a token");
+            assert_eq!(run(flow).unwrap_or_else(|_| stored.clone()), stored);
+            assert_eq!(token(&world.open(CODE)), Ok(stored), "{answer:?}");
+            let connection = world.open(CODE);
+            assert_eq!(state(&connection), ConnectionState::Authorized);
+            assert!(!kinds_in_history(&connection).contains(&"renewal-failed"));
+            world.pass(1000);
+            assert!(token(&connection).is_ok(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_deleted_while_its_first_token_is_obtained_stays_deleted() {
+        let world = World::new();
+        let connection = world.open(CLIENT_CREDENTIALS);
+        let flow = begun(&world, &connection);
+        world.entries.borrow_mut().clear();
+        assert!(matches!(run(flow).unboxed(), Err(Error::NotAuthorized(_))));
+        assert!(world.entries.borrow().is_empty());
+    }
+
+    #[test]
     fn a_holder_that_stalled_past_its_lease_loses_nothing_and_overwrites_nothing() {
         let world = World::new();
         let connection = world.authorized();
