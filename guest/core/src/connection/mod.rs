@@ -49,7 +49,7 @@ use crate::secret::{SecretString, hex};
 use crate::time::Timestamp;
 use identity::Keys;
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use storage::Version;
 
 /// What is asked of a token.
@@ -91,6 +91,9 @@ pub struct Connection<P> {
     /// The nonce that the authorization server wants in the next proof. It lives
     /// for minutes, and so is not stored.
     dpop_nonce: RefCell<Option<String>>,
+    /// How far the server's clock was ahead when last looked, in milliseconds: what
+    /// is stored is as old as the token.
+    skew_millis: Cell<Option<i64>>,
     /// The keys that the server published when last looked.
     keys: RefCell<Option<Keys>>,
 }
@@ -116,6 +119,7 @@ impl<P: Platform> Connection<P> {
             store_key: format!("{name}.tokens"),
             known: RefCell::new(None),
             dpop_nonce: RefCell::new(None),
+            skew_millis: Cell::new(None),
             keys: RefCell::new(None),
             name: name.to_owned(),
             config,

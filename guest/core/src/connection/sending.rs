@@ -16,7 +16,11 @@ use crate::platform::Platform;
 use crate::secret::{SecretString, printable};
 use crate::time::Timestamp;
 use crate::token_request::{self, Form};
+use crate::token_response;
 use serde_json::Value;
+
+/// By how much a time may be off that a server is to believe.
+const TOLERATED_SKEW_MILLIS: u64 = 5000;
 
 /// A request to an endpoint that the client authenticates at, without what is
 /// made for each sending: the assertion and the proof, neither of which may be
@@ -63,14 +67,20 @@ impl<'a> Call<'a> {
 
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 impl<P: Platform> Connection<P> {
+    /// How far the server's clock is ahead, in milliseconds, as far as is known.
+    fn skew_millis(&self) -> i64 {
+        let stored = || {
+            let known = self.known.borrow();
+            let credential = known.as_ref()?.record.credential.as_ref();
+            credential.map(|credential| credential.skew_millis)
+        };
+        self.skew_millis.get().or_else(stored).unwrap_or(0)
+    }
+
     /// The time by the server's clock, as far as its skew is known.
     pub(super) fn server_now(&self) -> Timestamp {
-        let known = self.known.borrow();
-        let credential = known
-            .as_ref()
-            .and_then(|version| version.record.credential.as_ref());
-        let skew = credential.map_or(0, |credential| credential.skew_millis);
-        Timestamp(self.platform.now().0.saturating_add_signed(skew))
+        let now = self.platform.now().0;
+        Timestamp(now.saturating_add_signed(self.skew_millis()))
     }
 
     /// Claims that bear a `jti` of their own and the time.
@@ -311,7 +321,8 @@ impl<P: Platform> Connection<P> {
     }
 
     /// Sends what has been made ready, and anew with the server's nonce where it
-    /// asks for one: it has not acted on the request then.
+    /// asks for one, or by the server's clock where ours was taken to be another:
+    /// it has not acted on the request then.
     pub(super) async fn send(
         &self,
         call: &Call<'_>,
@@ -319,7 +330,8 @@ impl<P: Platform> Connection<P> {
     ) -> std::result::Result<http::Response, http::Failure> {
         for _ in 0..dpop::NONCE_RETRIES {
             let response = self.platform.send(request).await?;
-            if !self.takes_nonce(call, &response) {
+            let is_dated_wrong = self.takes_time(call, &response);
+            if !self.takes_nonce(call, &response) && !is_dated_wrong {
                 return Ok(response);
             }
             match self.ready(call).await {
@@ -328,8 +340,31 @@ impl<P: Platform> Connection<P> {
             }
         }
         let response = self.platform.send(request).await?;
+        self.takes_time(call, &response);
         self.takes_nonce(call, &response);
         Ok(response)
+    }
+
+    /// Keeps how far the server's clock is ahead, and tells whether what was signed
+    /// by another one may be why it refuses.
+    fn takes_time(&self, call: &Call<'_>, response: &http::Response) -> bool {
+        let Some(skew) = token_response::measured_skew_millis(response) else {
+            return false;
+        };
+        let before = self.skew_millis();
+        self.skew_millis.set(Some(skew));
+        let is_signed = self.config.signing_key.is_some()
+            || client_authentication::choose(&self.config, call.server)
+                == ClientAuthentication::ClientSecretJwt;
+        if !is_signed
+            || skew.abs_diff(before) < TOLERATED_SKEW_MILLIS
+            || !matches!(response.status, 400 | 401)
+        {
+            return false;
+        }
+        // A server looks at a refresh token once it believes the rest.
+        let body = json::parse_object(&response.body).unwrap_or_default();
+        call.asserts || body.get("error").and_then(Value::as_str) != Some("invalid_grant")
     }
 
     /// Keeps the nonce that the authorization server gives for the next proof

@@ -349,17 +349,21 @@ fn date(response: &Response) -> Option<Timestamp> {
 }
 
 /// How far the server's clock is ahead of the host's, in milliseconds, by the
-/// response's `Date`. It counts whole seconds, so less than two is no skew.
+/// response's `Date`; 0 where it has none.
 pub fn clock_skew_millis(response: &Response) -> i64 {
-    let Some(server) = date(response) else {
-        return 0;
-    };
+    measured_skew_millis(response).unwrap_or(0)
+}
+
+/// The same, where the response tells. `Date` counts whole seconds, so less than
+/// two is no skew.
+pub(crate) fn measured_skew_millis(response: &Response) -> Option<i64> {
+    let server = date(response)?;
     let ahead = server.millis_since(response.arrived_at);
     let behind = response.arrived_at.millis_since(server);
     if ahead.max(behind) < 2000 {
-        return 0;
+        return Some(0);
     }
-    i64::try_from(ahead).unwrap_or(0) - i64::try_from(behind).unwrap_or(0)
+    Some(i64::try_from(ahead).unwrap_or(0) - i64::try_from(behind).unwrap_or(0))
 }
 
 /// A response by the standard's names while it is read.

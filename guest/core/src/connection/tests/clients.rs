@@ -21,6 +21,13 @@ fn client(method: ClientAuthentication, further: &str) -> (Rc<World>, Crm) {
     (world, connection)
 }
 
+/// Answers with the metadata first, where the answers thereafter are out of turn.
+fn answer_metadata(world: &World) {
+    let place = "https://as.example/.well-known/openid-configuration";
+    let metadata = world.documents.borrow()[place].clone();
+    world.answer_with(Answer::status(200, &metadata));
+}
+
 /// Shows: RFC 6749 section 2.3.1.
 #[test]
 fn a_secret_authenticates_in_each_of_its_three_ways() {
@@ -182,6 +189,59 @@ fn an_assertion_is_dated_by_the_servers_clock() {
     let assertion = world.last_sent("client_assertion").expect("an assertion");
     let assertion = crate::jws::Received::parse(&assertion).expect("a JWT");
     assert_eq!(assertion.claims["iat"], 1_000_000_000 + 3600 + 10);
+}
+
+#[test]
+fn an_assertion_that_a_clock_put_right_made_too_old_is_made_anew() {
+    let (world, connection) = client(
+        ClientAuthentication::PrivateKeyJwt,
+        r#""signing_key": {"ref": "key:ec"}"#,
+    );
+    // When the first token comes, our clock is an hour ahead.
+    answer_metadata(&world);
+    world.answer_with(Answer::Http(
+        200,
+        vec![("date", "Sun, 09 Sep 2001 00:46:40 GMT")],
+        r#"{"access_token": "a", "token_type": "Bearer", "expires_in": 10}"#.to_owned(),
+    ));
+    assert_eq!(token(&connection), ok("a"));
+    // It is put right, and the server says so while it refuses.
+    world.pass(600);
+    world.answer_with(Answer::Http(
+        401,
+        vec![("date", "Sun, 09 Sep 2001 01:56:40 GMT")],
+        r#"{"error": "invalid_client"}"#.to_owned(),
+    ));
+    assert!(token(&connection).is_ok());
+    let issued: Vec<_> = world
+        .sent_to("/token")
+        .iter()
+        .map(|sent| {
+            let assertion = &sent.form["client_assertion"];
+            let assertion = crate::jws::Received::parse(assertion).expect("a JWT");
+            assertion.claims["iat"].as_i64().expect("a time") - 1_000_000_000
+        })
+        .collect();
+    assert_eq!(issued[1..], [600 - 3600, 600]);
+}
+
+#[test]
+fn a_refusal_by_a_server_whose_clock_is_known_is_one() {
+    let (world, connection) = client(
+        ClientAuthentication::PrivateKeyJwt,
+        r#""signing_key": {"ref": "key:ec"}"#,
+    );
+    answer_metadata(&world);
+    world.answer_with(Answer::Http(
+        401,
+        vec![("date", "Sun, 09 Sep 2001 01:46:43 GMT")],
+        r#"{"error": "invalid_client"}"#.to_owned(),
+    ));
+    assert!(matches!(
+        token(&connection).unboxed(),
+        Err(Error::Refused(_))
+    ));
+    assert_eq!(world.token_requests(), 1);
 }
 
 /// Shows: RFC 8705.

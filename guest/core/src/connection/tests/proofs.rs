@@ -43,6 +43,30 @@ fn code_and_token_are_bound_to_the_key_and_so_is_every_renewal() {
 }
 
 #[test]
+fn a_proof_of_another_time_is_made_anew_by_the_servers_clock() {
+    for (code, requests) in [("invalid_dpop_proof", 2), ("invalid_grant", 1)] {
+        let world = world();
+        let connection = authorized(&world);
+        world.pass(1000);
+        world.received.borrow_mut().clear();
+        world.answer_with(Answer::Http(
+            400,
+            vec![("date", "Sun, 09 Sep 2001 03:03:20 GMT")],
+            format!(r#"{{"error": "{code}"}}"#),
+        ));
+        token(&connection).expect_err("the server's clock is right in fact");
+        let sent = world.sent_to("/token");
+        // A refused refresh token is not sent again.
+        assert_eq!(sent.len(), requests, "{code}");
+        let proof = &sent[requests - 1].headers["dpop"];
+        let proof = crate::jws::Received::parse(proof).expect("a JWT");
+        let issued = proof.claims["iat"].as_u64().expect("a time");
+        let ahead = if requests == 2 { 3600 } else { 0 };
+        assert_eq!(issued, 1_000_001_000 + ahead, "{code}");
+    }
+}
+
+#[test]
 fn every_kind_of_key_makes_proofs() {
     for key in ["key:rsa", "key:ec", "key:ed"] {
         let world = world();
