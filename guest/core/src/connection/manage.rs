@@ -115,10 +115,13 @@ impl<P: Platform> Connection<P> {
             (Some(credential), None) if is_valid || self.is_refreshable(credential) => {
                 ConnectionState::Authorized
             }
-            (Some(_), None) => {
+            (Some(credential), None) => {
+                let reason = match credential.refresh_token {
+                    Some(_) => "the token and the refresh token have expired",
+                    None => "the token has expired, and the server gave no refresh token",
+                };
                 ConnectionState::Error(Error::ReauthorizationRequired(Reauthorization {
-                    reason: "the token has expired, and the server gave no refresh token"
-                        .to_owned(),
+                    reason: reason.to_owned(),
                     error: None,
                 }))
             }

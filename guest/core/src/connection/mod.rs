@@ -205,7 +205,10 @@ impl<P: Platform> Connection<P> {
 
     /// Whether a token can be had without the user.
     fn is_refreshable(&self, credential: &Credential) -> bool {
-        self.config.grant.can_run_again() || credential.refresh_token.is_some()
+        let has_expired = |expiry| self.platform.now() >= expiry;
+        self.config.grant.can_run_again()
+            || credential.refresh_token.is_some()
+                && !credential.refresh_expires_at.is_some_and(has_expired)
     }
 }
 

@@ -1676,6 +1676,28 @@ mod managing {
     }
 
     #[test]
+    fn a_connection_whose_refresh_token_has_expired_too_needs_the_user() {
+        let world = World::new();
+        world.server.borrow_mut().adds = vec![("refresh_expires_in", 1800.into())];
+        let connection = world.authorized();
+        let status = |seconds| {
+            world.pass(seconds);
+            let status = run(connection.status()).expect("a status");
+            (status.state, status.refreshable)
+        };
+        assert_eq!(status(1799), (ConnectionState::Authorized, true));
+        let (state, refreshable) = status(1);
+        assert!(!refreshable);
+        let ConnectionState::Error(Error::ReauthorizationRequired(cause)) = state else {
+            panic!("{state:?}");
+        };
+        assert_eq!(cause.reason, "the token and the refresh token have expired");
+        // A server that takes it all the same renews.
+        assert_eq!(token(&connection), ok("access-2"));
+        assert_eq!(status(0), (ConnectionState::Authorized, true));
+    }
+
+    #[test]
     fn a_wrong_key_is_said_and_changes_nothing() {
         let world = World::new();
         let connection = world.authorized();
