@@ -2,9 +2,12 @@
 //! eyes alone.
 //!
 //! `DIR/tokenwell.key` is a JSON object: `format` is `tokenwell-key`, `id` and
-//! `key` (32 bytes in base64) are the key, and `others` lists further ones while
-//! one key takes the place of another.
+//! `key` (32 bytes in base64) are the key, and `others` lists further ones: while
+//! one key takes the place of another, and where several stores have their keys
+//! in one directory. A key with `shared`, true, may be that of more than one
+//! store, and so is not removed for any.
 
+use std::ops::Not;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -37,22 +40,44 @@ struct Content {
 struct StoredKey {
     id: String,
     key: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Not::not")]
+    shared: bool,
 }
 
 impl StoredKey {
-    fn of(key: &SealingKey) -> Self {
+    fn of(kept: &KeptKey) -> Self {
         Self {
-            id: key.id.clone(),
-            key: Zeroizing::new(STANDARD.encode(key.key)),
+            id: kept.key.id.clone(),
+            key: Zeroizing::new(STANDARD.encode(kept.key.key)),
+            shared: kept.is_shared,
         }
     }
 
-    fn read(&self) -> Option<SealingKey> {
+    fn read(&self) -> Option<KeptKey> {
         let key = Zeroizing::new(STANDARD.decode(self.key.as_bytes()).ok()?);
-        Some(SealingKey {
-            id: self.id.clone(),
-            key: key.as_slice().try_into().ok()?,
+        Some(KeptKey {
+            key: SealingKey {
+                id: self.id.clone(),
+                key: key.as_slice().try_into().ok()?,
+            },
+            is_shared: self.shared,
         })
+    }
+}
+
+/// A key of the file.
+struct KeptKey {
+    key: SealingKey,
+    /// Whether more than one store may be sealed under it.
+    is_shared: bool,
+}
+
+impl KeptKey {
+    fn new(key: SealingKey) -> Self {
+        Self {
+            key,
+            is_shared: false,
+        }
     }
 }
 
@@ -75,6 +100,11 @@ impl KeyFile {
 
     /// The keys, the one that seals first; none where there is no file.
     pub(super) fn read(&self) -> Result<Vec<SealingKey>, SecretError> {
+        let kept = self.kept()?;
+        Ok(kept.into_iter().map(|kept| kept.key).collect())
+    }
+
+    fn kept(&self) -> Result<Vec<KeptKey>, SecretError> {
         let path = self.path();
         let content = match fs::read(&path) {
             Ok(content) => Zeroizing::new(content),
@@ -99,35 +129,75 @@ impl KeyFile {
             })
     }
 
-    /// The keys, a first one being made where there is none.
-    pub(super) fn read_or_create(
+    /// The first key, which is made where there is none; and whether it was.
+    pub(super) fn first_or_create(
         &self,
         new_key: impl FnOnce() -> Result<SealingKey, SecretError>,
-    ) -> Result<Vec<SealingKey>, SecretError> {
-        match self.read()? {
-            keys if keys.is_empty() => self.change(|keys| {
-                // Another process may have been quicker.
-                if keys.is_empty() {
-                    keys.push(new_key()?);
-                }
-                Ok(())
-            }),
-            keys => Ok(keys),
+    ) -> Result<(SealingKey, bool), SecretError> {
+        if let Some(key) = self.read()?.into_iter().next() {
+            return Ok((key, false));
         }
+        self.change(|kept| {
+            // Another process may have been quicker.
+            if let Some(first) = kept.first() {
+                return Ok((first.key.clone(), false));
+            }
+            let key = new_key()?;
+            kept.push(KeptKey::new(key.clone()));
+            Ok((key, true))
+        })
+    }
+
+    /// Adds a key, which seals for no store yet.
+    pub(super) fn add(&self, key: &SealingKey) -> Result<(), SecretError> {
+        self.change(|kept| {
+            kept.push(KeptKey::new(key.clone()));
+            Ok(())
+        })
+    }
+
+    /// Marks a key, where it is there, as one that another store may be sealed
+    /// under as well.
+    pub(super) fn share(&self, id: &str) -> Result<(), SecretError> {
+        let has = |kept: &KeptKey| kept.key.id == id && !kept.is_shared;
+        if !self.kept()?.iter().any(has) {
+            return Ok(());
+        }
+        self.change(|kept| {
+            for kept in kept.iter_mut().filter(|kept| has(kept)) {
+                kept.is_shared = true;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes those of the keys that are there, but for the shared ones, whose
+    /// identifiers it gives. They go last: no store is to begin with one.
+    pub(super) fn remove(&self, ids: &[String]) -> Result<Vec<String>, SecretError> {
+        let is_one = |kept: &KeptKey| ids.contains(&kept.key.id);
+        if !self.kept()?.iter().any(is_one) {
+            return Ok(Vec::new());
+        }
+        self.change(|kept| {
+            kept.retain(|kept| kept.is_shared || !is_one(kept));
+            kept.sort_by_key(is_one);
+            let shared = kept.iter().filter(|kept| is_one(kept));
+            Ok(shared.map(|kept| kept.key.id.clone()).collect())
+        })
     }
 
     /// Changes the keys; a file without any is removed.
-    pub(super) fn change(
+    fn change<T>(
         &self,
-        change: impl FnOnce(&mut Vec<SealingKey>) -> Result<(), SecretError>,
-    ) -> Result<Vec<SealingKey>, SecretError> {
+        change: impl FnOnce(&mut Vec<KeptKey>) -> Result<T, SecretError>,
+    ) -> Result<T, SecretError> {
         let path = self.path();
         let locks = self.directory.join(".locks");
         let _lock = files::create_private_directory(&locks)
             .and_then(|()| files::lock(&locks.join(format!("{FILE_NAME}.lock"))))
             .map_err(|error| failed("locking", &path, &error))?;
-        let mut keys = self.read()?;
-        change(&mut keys)?;
+        let mut keys = self.kept()?;
+        let done = change(&mut keys)?;
         let written = match keys.split_first() {
             None => files::remove_if_there(&path),
             Some((first, others)) => {
@@ -146,7 +216,7 @@ impl KeyFile {
             }
         };
         written.map_err(|error| failed("writing", &path, &error))?;
-        Ok(keys)
+        Ok(done)
     }
 }
 

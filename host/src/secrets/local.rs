@@ -112,15 +112,17 @@ impl LocalSecrets {
 
     /// Makes a new key the current one, kept there: a new random one, or one of
     /// that master password. What is sealed under earlier keys opens as before,
-    /// and is sealed anew when next written.
+    /// and is sealed anew when next written. The earlier keys are removed from
+    /// where they were kept; each text of the answer tells of one that is not,
+    /// and why, such as that another store may be sealed under it.
     ///
     /// # Errors
-    /// As [`SecretError`] has them; nothing is changed then.
+    /// As [`SecretError`] has them; the key is the one that it was then.
     pub async fn replace_key(
         &self,
         source: KeySource,
         password: MasterPassword,
-    ) -> Result<(), SecretError> {
+    ) -> Result<Vec<String>, SecretError> {
         self.keys.replace(source, password).await
     }
 
@@ -313,10 +315,14 @@ fn from_keyring(name: &str) -> Result<String, SecretError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tempfile::TempDir;
 
     use super::*;
+    use crate::contract::StoreError;
     use crate::files::{self, Durability};
+    use crate::store::Lease;
 
     fn in_temporary() -> (TempDir, LocalSecrets) {
         let directory = TempDir::new().unwrap();
@@ -636,15 +642,8 @@ mod tests {
         // entry says that the old one is current.
         let added = fs::read(directory.path().join("tokenwell.key")).unwrap();
         let added: serde_json::Value = serde_json::from_slice(&added).unwrap();
-        let both = serde_json::json!({
-            "format": "tokenwell-key",
-            "id": old[0].id,
-            "key": base64::Engine::encode(
-                &base64::engine::general_purpose::STANDARD,
-                old[0].key,
-            ),
-            "others": [{"id": added["id"], "key": added["key"]}],
-        });
+        let mut both = stored(&old[0]);
+        both["others"] = serde_json::json!([{"id": added["id"], "key": added["key"]}]);
         for (name, content) in [
             ("tokenwell.key", both.to_string().into_bytes()),
             ("tokenwell.keys", header),
@@ -654,6 +653,159 @@ mod tests {
         }
         let later = LocalSecrets::in_directory(directory.path());
         assert_eq!(later.sealing_keys(None).await, Ok(old));
+    }
+
+    /// A key as the key file has it.
+    fn stored(key: &SealingKey) -> serde_json::Value {
+        let bytes = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key.key);
+        serde_json::json!({"format": "tokenwell-key", "id": key.id, "key": bytes})
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_replacement_has_left_is_removed_by_the_next() {
+        let (directory, secrets) = in_temporary();
+        let old = secrets.sealing_keys(None).await.unwrap()[0].clone();
+        let password = MasterPassword::given("new".to_owned());
+        let path = directory.path().join("tokenwell.key");
+        for is_interrupted in [true, false] {
+            let left = secrets
+                .replace_key(KeySource::Password, password.clone())
+                .await;
+            assert_eq!(left, Ok(Vec::new()));
+            assert!(!path.exists());
+            if is_interrupted {
+                // As if it had died before removing the old key.
+                let key = stored(&old).to_string();
+                files::replace(&path, key.as_bytes(), Durability::Volatile).unwrap();
+            }
+        }
+    }
+
+    /// A store whose key is replaced by somebody else while a value is stored: just
+    /// before or just after.
+    struct Interrupted {
+        store: Arc<dyn TokenStore>,
+        meanwhile: tokio::sync::Mutex<Option<LocalSecrets>>,
+        is_before: bool,
+    }
+
+    impl Interrupted {
+        async fn interrupt(&self) {
+            if let Some(other) = self.meanwhile.lock().await.take() {
+                other
+                    .replace_key(KeySource::KeyFile, MasterPassword::default())
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+
+    #[async_trait]
+    impl TokenStore for Interrupted {
+        async fn load(&self, key: &str, known: Option<u64>) -> Result<Loaded, StoreError> {
+            self.store.load(key, known).await
+        }
+
+        async fn compare_and_swap(
+            &self,
+            key: &str,
+            expected: Option<u64>,
+            value: Vec<u8>,
+            fence: Option<u64>,
+        ) -> Result<Swapped, StoreError> {
+            if self.is_before {
+                self.interrupt().await;
+            }
+            let swapped = self.store.compare_and_swap(key, expected, value, fence);
+            let swapped = swapped.await;
+            self.interrupt().await;
+            swapped
+        }
+
+        async fn delete(&self, key: &str, expected: u64) -> Result<bool, StoreError> {
+            self.store.delete(key, expected).await
+        }
+
+        async fn acquire_lease(
+            &self,
+            key: &str,
+            ttl: Duration,
+            wait: Duration,
+        ) -> Result<Option<Box<dyn Lease>>, StoreError> {
+            self.store.acquire_lease(key, ttl, wait).await
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_replacements_at_once_neither_removes_the_others_key() {
+        for is_before in [false, true] {
+            let (directory, secrets) = in_temporary();
+            secrets.seal_secret("api", "s").await.unwrap();
+            let interrupted = Interrupted {
+                store: Arc::new(FileStore::new(directory.path())),
+                meanwhile: tokio::sync::Mutex::new(Some(secrets)),
+                is_before,
+            };
+            let one = LocalSecrets::in_directory(directory.path())
+                .with_store(Arc::new(interrupted))
+                .replace_key(KeySource::KeyFile, MasterPassword::default())
+                .await;
+            assert_eq!(one.is_ok(), !is_before, "{one:?}");
+            let later = LocalSecrets::in_directory(directory.path());
+            assert_eq!(later.resolve("sealed:api").await, Ok("s".to_owned()));
+            // Nor does it leave one that nothing is sealed under.
+            let file = fs::read(directory.path().join("tokenwell.key")).unwrap();
+            let key = later.sealing_keys(None).await.unwrap()[0].clone();
+            let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+            assert_eq!(file, stored(&key));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replaced_key_stays_in_the_file_for_another_store_that_has_it_too() {
+        let password = MasterPassword::given("new".to_owned());
+        for source in [KeySource::KeyFile, KeySource::Password] {
+            for replaced_first in [0, 1] {
+                let directory = TempDir::new().unwrap();
+                let stores: [Arc<dyn TokenStore>; 2] =
+                    [Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())];
+                let on = |which: usize| {
+                    LocalSecrets::in_directory(directory.path())
+                        .with_store(Arc::clone(&stores[which]))
+                };
+                for which in [0, 1] {
+                    on(which).seal_secret("api", "s").await.unwrap();
+                }
+                let replacing = on(replaced_first);
+                let left = replacing.replace_key(source, password.clone()).await;
+                assert!(left.unwrap()[0].contains("another store"));
+
+                let other = on(1 - replaced_first);
+                assert_eq!(other.resolve("sealed:api").await, Ok("s".to_owned()));
+                other.seal_secret("api", "t").await.unwrap();
+                let itself = on(replaced_first).with_password(password.clone());
+                assert_eq!(itself.resolve("sealed:api").await, Ok("s".to_owned()));
+                // A store that is new begins with the newest key of the file.
+                let new = on(0).with_store(Arc::new(MemoryStore::new()));
+                let new = new.sealing_keys(None).await.unwrap()[0].clone();
+                let old = other.sealing_keys(None).await.unwrap()[0].clone();
+                assert_eq!(new == old, source == KeySource::Password);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_first_key_is_a_replacement_leaves_the_file_its_own() {
+        let (directory, one) = in_temporary();
+        one.seal_secret("api", "s").await.unwrap();
+        let other = one.clone().with_store(Arc::new(MemoryStore::new()));
+        let password = MasterPassword::given("new".to_owned());
+        other
+            .replace_key(KeySource::Password, password)
+            .await
+            .unwrap();
+        let one = LocalSecrets::in_directory(directory.path());
+        assert_eq!(one.resolve("sealed:api").await, Ok("s".to_owned()));
     }
 
     #[tokio::test]

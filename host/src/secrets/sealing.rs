@@ -9,7 +9,8 @@
 //! bytes, sealed under the current key as a record is, for the store key
 //! `tokenwell.keys/ID`. So whoever has the current key opens whatever was ever
 //! sealed here, and a record under an earlier key is sealed anew when next
-//! written. A store without the entry is sealed under the key file beside it.
+//! written. A store without the entry is sealed under the key file beside it,
+//! and marks the key that it finds there as `shared`: it may be another store's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -168,15 +169,18 @@ impl SealingKeys {
     /// The first key of a store, unless somebody else is quicker.
     async fn create(&self, directory: &Path) -> Result<Vec<SealingKey>, SecretError> {
         let file = KeyFile::in_directory(directory);
-        let (source, key) = if self.password.is_given() {
+        let first = if self.password.is_given() {
             let password = self.password.clone();
-            (
-                KeySource::Password,
-                blocking(move || password.new_key()).await?,
-            )
+            FirstKey {
+                source: KeySource::Password,
+                key: blocking(move || password.new_key()).await?,
+                is_found: false,
+            }
         } else {
+            let file = file.clone();
             blocking(move || first_key(&file)).await?
         };
+        let FirstKey { source, key, .. } = first;
         let header = Header {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
@@ -186,6 +190,12 @@ impl SealingKeys {
         };
         match self.write(&header, None).await? {
             Ok(()) => {
+                if first.is_found {
+                    let id = key.id.clone();
+                    // Where the file cannot be changed, no key is removed from it
+                    // either.
+                    let _ = blocking(move || file.share(&id)).await;
+                }
                 if let Some(announce) = &self.announce {
                     announce(source);
                 }
@@ -216,12 +226,13 @@ impl SealingKeys {
 
     /// Puts a new key in place of the current one, which from then on only
     /// opens. Whatever instant it is interrupted at, either the old key is
-    /// current still or the new one opens everything.
+    /// current still or the new one opens everything. Says where an earlier key
+    /// is kept outside the store still, and why.
     pub(super) async fn replace(
         &self,
         source: KeySource,
         password: MasterPassword,
-    ) -> Result<(), SecretError> {
+    ) -> Result<Vec<String>, SecretError> {
         let Some(directory) = &self.directory else {
             return Err(SecretError::Unsupported(
                 "keys in memory are not replaced".to_owned(),
@@ -229,30 +240,32 @@ impl SealingKeys {
         };
         let mut known = self.known.lock().await;
         let header = self.header().await?;
+        let file = KeyFile::in_directory(directory);
         let (old_keys, old_source) = match &header {
             // Whatever the current key is made with, it has to open.
             Some((header, _)) => (
                 self.keys_of(directory, &known, header, Use::Open).await?,
-                Some(header.source),
+                header.source,
             ),
             None => {
-                let file = KeyFile::in_directory(directory);
-                (
-                    blocking(move || file.read()).await?,
-                    Some(KeySource::KeyFile),
-                )
+                let file = file.clone();
+                let found = blocking(move || {
+                    let keys = file.read()?;
+                    // They may be another store's.
+                    for key in &keys {
+                        file.share(&key.id)?;
+                    }
+                    Ok(keys)
+                });
+                (found.await?, KeySource::KeyFile)
             }
         };
-        let file = KeyFile::in_directory(directory);
         let added = file.clone();
         // The new key is kept before anything says that it is current.
         let key = blocking(move || match source {
             KeySource::KeyFile => {
                 let key = random_key()?;
-                added.change(|keys| {
-                    keys.push(key.clone());
-                    Ok(())
-                })?;
+                added.add(&key)?;
                 Ok(key)
             }
             KeySource::Keyring => {
@@ -276,29 +289,17 @@ impl SealingKeys {
         };
         let version = header.as_ref().map(|(_, version)| *version);
         if self.write(&new_header, version).await?.is_err() {
+            let added = vec![key.id.clone()];
+            blocking(move || Ok(remove(&file, source, &added))).await?;
             return Err(SecretError::Unavailable(
                 "another process has replaced the key at the same time".to_owned(),
             ));
         }
-        // What the old key was kept in is needed no longer.
-        let (current, old_id) = (key.id.clone(), old_keys.first().map(|key| key.id.clone()));
-        blocking(move || {
-            if old_source == Some(KeySource::KeyFile) || source == KeySource::KeyFile {
-                file.change(|keys| {
-                    keys.retain(|kept| kept.id == current);
-                    Ok(())
-                })?;
-            }
-            match old_id {
-                Some(id) if old_source == Some(KeySource::Keyring) => {
-                    keyring::delete(&keyring_name(&id)).map(drop)
-                }
-                _ => Ok(()),
-            }
-        })
-        .await?;
+        // Those that the new key opens are needed outside the store no longer:
+        // the last one, and those that an interrupted replacement has left.
+        let replaced: Vec<_> = old_keys.iter().map(|old| old.id.clone()).collect();
         *known = std::iter::once(key).chain(old_keys).collect();
-        Ok(())
+        blocking(move || Ok(remove(&file, old_source, &replaced))).await
     }
 
     async fn header(&self) -> Result<Option<(Header, u64)>, SecretError> {
@@ -347,19 +348,75 @@ fn damaged() -> SecretError {
     SecretError::Unavailable(format!("the store's entry {KEYS_ENTRY} is damaged"))
 }
 
+/// The key that a store begins with.
+struct FirstKey {
+    source: KeySource,
+    key: SealingKey,
+    /// Whether it was there before, and may be another store's.
+    is_found: bool,
+}
+
 /// The first key of a store that nobody has set a password for: in the keyring
 /// where there is one, else in the key file.
-fn first_key(file: &KeyFile) -> Result<(KeySource, SealingKey), SecretError> {
+fn first_key(file: &KeyFile) -> Result<FirstKey, SecretError> {
     let has_file = !file.read()?.is_empty();
     if !has_file && keyring::is_likely() {
         let key = random_key()?;
         if keyring::set(&keyring_name(&key.id), &key.key).is_ok() {
-            return Ok((KeySource::Keyring, key));
+            return Ok(FirstKey {
+                source: KeySource::Keyring,
+                key,
+                is_found: false,
+            });
         }
     }
-    let keys = file.read_or_create(random_key)?;
-    let key = keys.into_iter().next().ok_or_else(damaged)?;
-    Ok((KeySource::KeyFile, key))
+    let (key, is_made) = file.first_or_create(random_key)?;
+    Ok(FirstKey {
+        source: KeySource::KeyFile,
+        key,
+        is_found: !is_made,
+    })
+}
+
+/// Removes keys from wherever they are kept outside the store, the last of them
+/// at `source`. Says where they are left, and why.
+fn remove(file: &KeyFile, source: KeySource, ids: &[String]) -> Vec<String> {
+    let mut left = Vec::new();
+    let path = file.path().display().to_string();
+    match file.remove(ids) {
+        Ok(shared) => left.extend(shared.into_iter().map(|id| {
+            format!(
+                "{path} has the earlier key {id} still: another store may be sealed under it; \
+                 remove it where none is"
+            )
+        })),
+        Err(error) => left.push(format!(
+            "{path} may have an earlier key still: {}",
+            text_of(error)
+        )),
+    }
+    // Where no key was kept in a keyring, there need not be one.
+    let is_wanted = source == KeySource::Keyring;
+    if is_wanted || keyring::is_likely() {
+        let ids = ids.iter().filter(|id| !password::is_password_key(id));
+        let deleted = ids.map(|id| keyring::delete(&keyring_name(id)));
+        if let Some(error) = deleted.filter_map(Result::err).next().filter(|_| is_wanted) {
+            left.push(format!(
+                "the keyring may have an earlier key still: {}",
+                text_of(error)
+            ));
+        }
+    }
+    left
+}
+
+fn text_of(error: SecretError) -> String {
+    match error {
+        SecretError::NotFound(text)
+        | SecretError::Denied(text)
+        | SecretError::Unavailable(text)
+        | SecretError::Unsupported(text) => text,
+    }
 }
 
 fn in_key_file(file: &KeyFile, id: &str) -> Result<SealingKey, SecretError> {
