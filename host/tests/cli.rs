@@ -764,6 +764,59 @@ fn delete_works_where_neither_config_nor_tokens_can_be_read() {
 }
 
 #[test]
+fn rekey_goes_on_past_what_fails_and_says_that_the_key_is_replaced() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let mut lost = server.client_credentials();
+    cli.config("job", &lost);
+    cli.run(&["token", "job"]).succeeded();
+    lost["client_secret"] = json!({"ref": "sealed:none"});
+    cli.config("a", &lost);
+    cli.config("b", &server.client_credentials());
+    std::fs::write(cli.file("b.tokens"), "damaged").unwrap();
+    std::fs::write(cli.file("c.json"), "{").unwrap();
+    let sealed = std::fs::read(cli.file("job.tokens")).unwrap();
+
+    let ran = cli.run(&["rekey", "--json"]).failed_with(7);
+    assert_eq!(ran.stderr, "");
+    let value = ran.json();
+    assert_eq!(value["key"], "key-file");
+    assert_eq!(value["sealed"], json!(["job"]));
+    for (index, (name, kind)) in [("a", "storage"), ("b", "storage"), ("c", "not_configured")]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(value["failed"][index]["name"], name);
+        assert_eq!(value["failed"][index]["error"]["kind"], kind);
+    }
+    assert_ne!(std::fs::read(cli.file("job.tokens")).unwrap(), sealed);
+    assert_eq!(cli.run(&["token", "job"]).succeeded().stdout, "token-1\n");
+
+    let ran = cli.run(&["rekey"]).failed_with(7);
+    assert!(ran.stdout.starts_with("1 connection sealed"), "{ran:?}");
+    for said in [
+        "a: ",
+        "sealed secret none",
+        "b: ",
+        "c: ",
+        "The key is replaced",
+    ] {
+        assert!(ran.stderr.contains(said), "{ran:?}");
+    }
+}
+
+#[test]
+fn rekey_tells_of_a_key_that_stays_for_another_store() {
+    let cli = Cli::new();
+    cli.run_with_input(&["seal", "one"], "s").succeeded();
+    let there = tempfile::tempdir().unwrap();
+    let there = format!("file:{}", there.path().display());
+    let elsewhere = ["--store", &there, "seal", "two"];
+    cli.run_with_input(&elsewhere, "s").succeeded();
+    let ran = cli.run(&["rekey"]).succeeded();
+    assert!(ran.stderr.contains("another store"), "{ran:?}");
+}
+
+#[test]
 fn callback_url_prints_the_uri_alone_on_standard_output() {
     let cli = Cli::new();
     cli.config("shop", &json!({}));

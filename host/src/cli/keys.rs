@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use tokenwell::{KeySource, MasterPassword, Secrets};
+use tokenwell::{Host, KeySource, MasterPassword, Secrets};
 
+use super::document::{ConnectionName, ProfileName, Subject};
 use super::failure::Failure;
 use super::input::{self, Origin};
 use super::{Session, output};
@@ -14,9 +15,9 @@ use super::{Session, output};
 /// What `rekey` can be told.
 #[derive(Args)]
 #[command(after_help = "\
-Every connection of this directory is sealed anew. What else is in the store, and copies made before, still open: the
-old key is kept, sealed under the new one. A running host goes on with the old key until it meets the new one; under a
-new master password it has to be started anew.
+Every connection of this directory is sealed anew; those that cannot be are listed. What else is in the store, and
+copies made before, still open: the old key is kept, sealed under the new one. A running host goes on with the old key
+until it meets the new one; under a new master password it has to be started anew.
 
 The new master password comes from TOKENWELL_NEW_PASSWORD, from --new-password-file, or is asked for.
 
@@ -85,37 +86,56 @@ pub async fn rekey(session: &Session, args: RekeyArgs) -> Result<u8, Failure> {
         })?),
         KeySource::KeyFile | KeySource::Keyring => MasterPassword::default(),
     };
-    session
-        .secrets
-        .replace_key(source, password)
-        .await
-        .map_err(failed)?;
-
-    // From here on everything opens; sealing anew is what is left.
     let host = session.host()?;
-    let mut sealed = Vec::new();
+    let mut all = Vec::new();
     for name in session.directory.names(None)? {
         let profiles = session.directory.profiles(&name)?.into_iter().map(Some);
-        for profile in std::iter::once(None).chain(profiles) {
-            let document = session.directory.load(&name, profile.as_ref())?;
-            for secret in sealed_secrets(&document) {
-                let reference = format!("sealed:{secret}");
-                let value = session.secrets.resolve(&reference).await.map_err(failed)?;
-                let sealing = session.secrets.seal_secret(secret, &value);
-                sealing.await.map_err(failed)?;
-            }
-            let subject = super::Subject::new(&name, profile.as_ref(), &session.arguments);
-            // A config that is malformed now may have tokens all the same; they
-            // open later as well.
-            if let Ok(connection) = super::parse(&host, &subject, &document).await? {
-                let resealed = connection.reseal().await;
-                resealed.map_err(|error| Failure::of(error, Some(&subject)))?;
-                sealed.push(subject.full_name().to_owned());
-            }
+        all.extend(
+            std::iter::once(None)
+                .chain(profiles)
+                .map(|profile| (name.clone(), profile)),
+        );
+    }
+    let replacing = session.secrets.replace_key(source, password);
+    let left = replacing.await.map_err(failed)?;
+
+    // From here on everything opens; sealing anew is what is left, and one that
+    // cannot be sealed anew keeps no other from it.
+    let (mut sealed, mut failures) = (Vec::new(), Vec::new());
+    for (name, profile) in all {
+        let subject = Subject::new(&name, profile.as_ref(), &session.arguments);
+        match reseal(session, &host, &subject, &name, profile.as_ref()).await {
+            Ok(true) => sealed.push(subject.full_name().to_owned()),
+            Ok(false) => {}
+            Err(failure) => failures.push((subject.full_name().to_owned(), failure)),
+        }
+    }
+    if !session.json {
+        for text in &left {
+            output::note(&format!("{}.\n", output::printable(text)));
+        }
+        for (name, failure) in &failures {
+            output::note(&format!("{}: {}", output::bold(name), failure.to_text()));
+        }
+        if !failures.is_empty() {
+            output::note(
+                "The key is replaced all the same: what is not sealed anew opens as before, \
+                 and is sealed anew when next written.\n",
+            );
         }
     }
     session.print(
-        || json!({"key": place_name(source), "sealed": sealed}),
+        || {
+            let failed = failures.iter();
+            let failed =
+                failed.map(|(name, failure)| json!({"name": name, "error": failure.to_json()}));
+            json!({
+                "key": place_name(source),
+                "sealed": sealed,
+                "failed": failed.collect::<Vec<_>>(),
+                "left": left,
+            })
+        },
         || {
             let count = sealed.len();
             let s = if count == 1 { "" } else { "s" };
@@ -124,7 +144,38 @@ pub async fn rekey(session: &Session, args: RekeyArgs) -> Result<u8, Failure> {
                 place_name(source)
             )
         },
-    )
+    )?;
+    Ok(failures
+        .first()
+        .map_or(0, |(_, failure)| failure.kind.exit_code()))
+}
+
+/// Seals what belongs to a connection anew, and tells whether its tokens are
+/// among it. Where a secret cannot be sealed, the tokens are all the same.
+async fn reseal(
+    session: &Session,
+    host: &Host,
+    subject: &Subject,
+    name: &ConnectionName,
+    profile: Option<&ProfileName>,
+) -> Result<bool, Failure> {
+    let document = session.directory.load(name, profile)?;
+    let mut outcome = Ok(());
+    for secret in sealed_secrets(&document) {
+        let resealed = async {
+            let value = session.secrets.resolve(&format!("sealed:{secret}")).await?;
+            session.secrets.seal_secret(secret, &value).await
+        };
+        outcome = outcome.and(resealed.await.map_err(Failure::of_secret));
+    }
+    // A config that is malformed now may have tokens all the same; they open
+    // later as well.
+    let Ok(connection) = super::parse(host, subject, &document).await? else {
+        return outcome.map(|()| false);
+    };
+    let resealed = connection.reseal().await;
+    outcome.and(resealed.map_err(|error| Failure::of(error, Some(subject))))?;
+    Ok(true)
 }
 
 /// The names of the sealed secrets that a config refers to.
