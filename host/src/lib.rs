@@ -78,7 +78,7 @@ pub use events::EventSink;
 pub use host::{Host, HostBuilder};
 pub use network::NetworkPolicy;
 pub use plugins::{GrantError, Grants, PluginConnections, PluginConnectionsView, PluginHttp};
-pub use secrets::{KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
+pub use secrets::{Import, KeySource, LocalSecrets, MasterPassword, SealingKey, Secrets, Transfer};
 #[cfg(feature = "postgres")]
 pub use store::PostgresStore;
 #[cfg(feature = "redis")]

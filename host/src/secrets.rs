@@ -18,7 +18,7 @@ pub use local::LocalSecrets;
 pub use password::MasterPassword;
 pub use sealing::KeySource;
 pub use tokenwell_core::platform::SealingKey;
-pub use transfer::Transfer;
+pub use transfer::{Import, Transfer};
 
 use crate::contract::{SecretError, StoreError};
 

@@ -763,6 +763,65 @@ fn delete_works_where_neither_config_nor_tokens_can_be_read() {
     assert!(!cli.file("job.tokens").exists());
 }
 
+/// Exports a connection to a file, and tells which.
+fn export(cli: &Cli, name: &str) -> String {
+    let file = cli.file(&format!("{name}.export")).display().to_string();
+    let mut command = cli.command(&["export", name, "--output", &file]);
+    command.env("TOKENWELL_TRANSFER_PASSWORD", "journey");
+    Ran::from(command.output().unwrap()).succeeded();
+    file
+}
+
+fn import(cli: &Cli, file: &str, name: &str) -> Ran {
+    let mut command = cli.command(&["import", file, "--name", name, "--force"]);
+    command.env("TOKENWELL_TRANSFER_PASSWORD", "journey");
+    Ran::from(command.output().unwrap())
+}
+
+#[test]
+fn import_force_of_a_connection_without_tokens_leaves_none() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let exported = export(&cli, "app");
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    import(&cli, &exported, "job").succeeded();
+    let status = cli.run(&["status", "job", "--json"]).succeeded().json();
+    assert_eq!(status["state"], "not_authorized");
+    assert!(!cli.file("job.tokens").exists());
+}
+
+#[test]
+fn import_leaves_the_tokens_where_the_config_cannot_be_written() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let exported = export(&cli, "app");
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    let tokens = std::fs::read(cli.file("job.tokens")).unwrap();
+    std::fs::remove_file(cli.file("job.json")).unwrap();
+    std::fs::create_dir(cli.file("job.json")).unwrap();
+    import(&cli, &exported, "job").failed_with(7);
+    assert_eq!(std::fs::read(cli.file("job.tokens")).unwrap(), tokens);
+}
+
+#[test]
+fn import_leaves_the_config_where_the_tokens_cannot_be_written() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    let mut another = server.client_credentials();
+    another["client_secret"] = json!({"ref": "sealed:api"});
+    cli.config("another", &another);
+    cli.run_with_input(&["seal", "api"], "s").succeeded();
+    let exported = export(&cli, "another");
+    let config = std::fs::read(cli.file("job.json")).unwrap();
+    // No secret can be written now.
+    std::fs::create_dir_all(cli.file(".api.secret.tmp/x")).unwrap();
+    import(&cli, &exported, "job").failed_with(7);
+    assert_eq!(std::fs::read(cli.file("job.json")).unwrap(), config);
+}
+
 #[test]
 fn rekey_goes_on_past_what_fails_and_says_that_the_key_is_replaced() {
     let (cli, server) = (Cli::new(), Server::start());

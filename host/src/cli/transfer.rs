@@ -18,6 +18,9 @@ const WHAT: &str = "transfer password";
 const VARIABLE: &str = "TOKENWELL_TRANSFER_PASSWORD";
 const OPTION: &str = "--transfer-password-file";
 
+/// What to do where something is there already.
+const INSTEAD: &str = "Choose another name with --name, or replace what is there with --force.";
+
 /// What `export` can be told.
 #[derive(Args)]
 #[command(after_help = "\
@@ -103,7 +106,7 @@ pub struct ImportArgs {
     /// Call it so here
     #[arg(long, value_name = "NAME")]
     name: Option<ConnectionName>,
-    /// Replace what is there under the name, config and tokens
+    /// Replace what is there under the name, config and tokens; where none come, none stay
     #[arg(long)]
     force: bool,
     /// The file that the password of the document is in
@@ -136,22 +139,39 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
     };
     let path = session.directory.file(&name, session.profile.as_ref());
     if path.exists() && !args.force {
-        return Err(document::already_there(&path));
+        return Err(document::already_there(&path).mend(INSTEAD));
     }
     let subject = session.subject(&name);
     let imported = session
         .secrets
         .import(&transfer, subject.full_name(), args.force);
-    if !imported.await.map_err(failed)? {
-        return Err(Failure::usage(format!(
+    let import = imported.await.map_err(failed)?.ok_or_else(|| {
+        Failure::usage(format!(
             "{} has tokens in the store already, or a sealed secret of the same name is another",
             subject.full_name()
         ))
-        .mend("Choose another name with --name, or replace what is there with --force."));
-    }
+        .mend(INSTEAD)
+    })?;
+    // The config goes first, and back where the tokens cannot follow: neither is
+    // to be found with the other's predecessor.
+    let before = match std::fs::read(&path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Failure::file("cannot read", &path, &error)),
+    };
     session
         .directory
         .write(&path, transfer.config(), args.force)?;
+    if let Err(error) = import.finish().await {
+        let put_back = match before {
+            Some(before) => std::fs::write(&path, before),
+            None => std::fs::remove_file(&path),
+        };
+        return Err(match put_back {
+            Ok(()) => failed(error).mend("The config is as it was. Try again."),
+            Err(_) => failed(error).mend("The config is replaced. Try again with --force."),
+        });
+    }
     let next = next(&subject, &transfer);
     session.print(
         || {

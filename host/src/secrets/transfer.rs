@@ -8,6 +8,7 @@
 //! absent where the connection has none) and `secrets` (each by its name).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +21,13 @@ use super::local::{LocalSecrets, sealed_key};
 use super::password::{self, MasterPassword, Use};
 use super::{blocking, from_store_error, sealing};
 use crate::contract::{Loaded, SecretError, Swapped};
+use crate::store::Lease;
+
+/// How long nobody renews what an import replaces, at most.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How long an import waits for a renewal that is under way.
+const LEASE_WAIT: Duration = Duration::from_secs(30);
 
 /// What a document says it is.
 const FORMAT: &str = "tokenwell-connection";
@@ -161,46 +169,95 @@ impl LocalSecrets {
         })
     }
 
-    /// Puts a connection's tokens and sealed secrets in place under a name,
-    /// sealed under this store's key; the config is the caller's to keep. Where
-    /// others are there already and may not be replaced, nothing is done and the
-    /// answer is `false`.
+    /// Begins to put a connection's tokens and sealed secrets in place under a
+    /// name, sealed under this store's key; the config is the caller's to keep,
+    /// before the import is finished. `None`: others are there already and may
+    /// not be replaced. Nothing is changed yet, and until the import is finished
+    /// or dropped nobody renews what is there; a renewal that is under way is
+    /// waited for, for half a minute.
     ///
     /// # Errors
-    /// As [`SecretError`] has them.
-    pub async fn import(
-        &self,
-        transfer: &Transfer,
+    /// As [`SecretError`] has them; unavailable, where the renewal takes longer.
+    pub async fn import<'a>(
+        &'a self,
+        transfer: &'a Transfer,
         name: &str,
         replace: bool,
-    ) -> Result<bool, SecretError> {
+    ) -> Result<Option<Import<'a>>, SecretError> {
         let tokens_key = tokens_key(name);
+        let leased = self.store.acquire_lease(&tokens_key, LEASE, LEASE_WAIT);
+        let lease = leased.await.map_err(from_store_error)?.ok_or_else(|| {
+            SecretError::Unavailable(format!("the tokens of {name} are being renewed"))
+        })?;
         let loaded = self.store.load(&tokens_key, None).await;
         let version = match loaded.map_err(from_store_error)? {
-            Loaded::Entry(_) if !replace => return Ok(false),
+            Loaded::Entry(_) if !replace => return Ok(None),
             Loaded::Entry(entry) => Some(entry.version),
             Loaded::Absent | Loaded::Unchanged => None,
         };
         for (secret, value) in &transfer.content.secrets {
             let there = self.open_entry(&sealed_key(secret)?).await?;
             if !replace && there.is_some_and(|there| *there != value.as_bytes()) {
-                return Ok(false);
+                return Ok(None);
             }
         }
         let keys = self.keys.get(None).await?;
-        if let Some(tokens) = &transfer.content.tokens {
-            let sealed = sealing::seal(&keys, &tokens_key, tokens.as_bytes())?;
-            let swapped = self
-                .store
-                .compare_and_swap(&tokens_key, version, sealed, None);
-            if !matches!(swapped.await.map_err(from_store_error)?, Swapped::Stored(_)) {
-                return Ok(false);
+        let tokens = match &transfer.content.tokens {
+            Some(tokens) => Some(sealing::seal(&keys, &tokens_key, tokens.as_bytes())?),
+            None => None,
+        };
+        Ok(Some(Import {
+            there: self,
+            secrets: &transfer.content.secrets,
+            tokens_key,
+            version,
+            tokens,
+            lease,
+        }))
+    }
+}
+
+/// An import that has begun. Dropping it leaves everything as it was.
+pub struct Import<'a> {
+    there: &'a LocalSecrets,
+    secrets: &'a BTreeMap<String, Zeroizing<String>>,
+    tokens_key: String,
+    /// The version of the tokens that are there.
+    version: Option<u64>,
+    /// The new ones, sealed.
+    tokens: Option<Vec<u8>>,
+    lease: Box<dyn Lease>,
+}
+
+impl Import<'_> {
+    /// Puts the secrets in place, and then the tokens; without tokens it forgets
+    /// those that are there.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them; the tokens are those that were there then.
+    pub async fn finish(self) -> Result<(), SecretError> {
+        for (secret, value) in self.secrets {
+            self.there.seal_secret(secret, value).await?;
+        }
+        let (store, key) = (&self.there.store, &self.tokens_key);
+        let is_done = match (self.tokens, self.version) {
+            (Some(sealed), version) => {
+                let fence = Some(self.lease.fence());
+                let swapped = store.compare_and_swap(key, version, sealed, fence).await;
+                matches!(swapped.map_err(from_store_error)?, Swapped::Stored(_))
             }
+            (None, Some(version)) => {
+                let deleted = store.delete(key, version).await;
+                deleted.map_err(from_store_error)?
+            }
+            (None, None) => true,
+        };
+        if is_done {
+            return Ok(());
         }
-        for (secret, value) in &transfer.content.secrets {
-            self.seal_secret(secret, value).await?;
-        }
-        Ok(true)
+        Err(SecretError::Unavailable(format!(
+            "somebody else has written {key} at the same time"
+        )))
     }
 }
 
@@ -235,6 +292,19 @@ mod tests {
 
     fn password(text: &str) -> MasterPassword {
         MasterPassword::given(text.to_owned())
+    }
+
+    /// Imports, and tells whether that was allowed.
+    async fn import(
+        secrets: &LocalSecrets,
+        transfer: &Transfer,
+        name: &str,
+        replace: bool,
+    ) -> bool {
+        match secrets.import(transfer, name, replace).await.unwrap() {
+            Some(import) => import.finish().await.map(|()| true).unwrap(),
+            None => false,
+        }
     }
 
     /// A connection with tokens and a sealed secret.
@@ -274,7 +344,7 @@ mod tests {
             .unwrap();
         assert_eq!((arrived.name(), arrived.config()), ("shop", &config));
         let elsewhere = LocalSecrets::in_directory(there.path());
-        assert_eq!(elsewhere.import(&arrived, "store", false).await, Ok(true));
+        assert!(import(&elsewhere, &arrived, "store", false).await);
         let tokens = elsewhere.open_entry("store.tokens").await.unwrap().unwrap();
         assert_eq!(tokens.as_slice(), br#"{"generation":7}"#);
         let secret = elsewhere.sealed_secret("shop.client_secret").await;
@@ -291,13 +361,57 @@ mod tests {
             .seal_secret("shop.client_secret", "another")
             .await
             .unwrap();
-        assert_eq!(elsewhere.import(&transfer, "shop", false).await, Ok(false));
+        assert!(!import(&elsewhere, &transfer, "shop", false).await);
         let loaded = elsewhere.store.load("shop.tokens", None).await;
         assert_eq!(loaded, Ok(Loaded::Absent));
-        assert_eq!(elsewhere.import(&transfer, "shop", true).await, Ok(true));
-        assert_eq!(elsewhere.import(&transfer, "shop", false).await, Ok(false));
+        assert!(import(&elsewhere, &transfer, "shop", true).await);
+        assert!(!import(&elsewhere, &transfer, "shop", false).await);
         let secret = elsewhere.sealed_secret("shop.client_secret").await;
         assert_eq!(secret, Ok("hunter2".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn replacing_by_a_connection_without_tokens_forgets_those_that_are_there() {
+        let here = TempDir::new().unwrap();
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("another", config).await.unwrap();
+        assert!(!transfer.has_tokens());
+        assert!(import(&secrets, &transfer, "shop", true).await);
+        let loaded = secrets.store.load("shop.tokens", None).await;
+        assert_eq!(loaded, Ok(Loaded::Absent));
+        // Where there are none, that is right too.
+        assert!(import(&secrets, &transfer, "shop", true).await);
+    }
+
+    #[tokio::test]
+    async fn an_import_changes_nothing_before_it_is_finished() {
+        let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop", config).await.unwrap();
+        let elsewhere = LocalSecrets::in_directory(there.path());
+        let begun = elsewhere.import(&transfer, "shop", true).await.unwrap();
+        drop(begun.unwrap());
+        for key in ["shop.tokens", "shop.client_secret.secret"] {
+            let loaded = elsewhere.store.load(key, None).await;
+            assert_eq!(loaded, Ok(Loaded::Absent), "{key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_import_waits_for_a_renewal_and_keeps_the_next_one_waiting() {
+        let here = TempDir::new().unwrap();
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop", config).await.unwrap();
+        let lease = |wait| secrets.store.acquire_lease("shop.tokens", LEASE, wait);
+        let renewing = lease(Duration::ZERO).await.unwrap().unwrap();
+        let mut importing = std::pin::pin!(secrets.import(&transfer, "shop", true));
+        let short = Duration::from_millis(50);
+        assert!(tokio::time::timeout(short, &mut importing).await.is_err());
+        drop(renewing);
+        let begun = importing.await.unwrap().unwrap();
+        assert!(lease(short).await.unwrap().is_none());
+        begun.finish().await.unwrap();
+        assert!(lease(LEASE_WAIT).await.unwrap().is_some());
     }
 
     #[tokio::test]
