@@ -57,14 +57,15 @@ use async_trait::async_trait;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
+use tokio::time::{self, Instant};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::DbError;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row};
 use tokio_rustls::TlsConnector;
 
-use super::remote::{Connection, DEADLINE, Failure, Remote, Server, chain};
+use super::remote::{CONNECT_LIMIT, Connection, DEADLINE, Failure, Remote, Server, chain};
 use super::tls::{self, Roots};
 use super::{InvalidUrl, Lease, TokenStore};
 use crate::contract::{Entry, Loaded, StoreError, Swapped};
@@ -204,9 +205,12 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store in the database that a URL names:
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE&…`, also with
-    /// several hosts (`HOST,HOST`). The parameters are those of libpq. Two are
-    /// stricter than there:
+    /// several hosts (`HOST,HOST`), which are tried in order: each has its share
+    /// of the five seconds that connecting may take. The parameters are those of
+    /// libpq. Three are other than there:
     ///
+    /// - `target_session_attrs`: with several hosts `read-write` by default, so that
+    ///   a standby is passed over, whose records may be old and cannot be written.
     /// - `sslmode`: `disable`, `prefer` (TLS where the server offers it) or
     ///   `require`; `verify-ca` and `verify-full` mean `require`, because
     ///   certificates and host names are always verified, and `allow` means
@@ -273,9 +277,16 @@ impl TokenStore for PostgresStore {
 
 /// Where the server is and how to reach it.
 struct Postgres {
-    config: Config,
+    /// The places where it may be, one at least.
+    places: Vec<Place>,
     roots: Roots,
     name: String,
+}
+
+/// One host.
+struct Place {
+    name: String,
+    config: Config,
 }
 
 const EXPECTED: &str = "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE?PARAMETER=VALUE, with \
@@ -325,27 +336,50 @@ fn parse(url: &str, default_password: Option<Vec<u8>>) -> Result<Postgres, Inval
         }
     }
 
-    let plain = format!(
-        "postgres://{}{host}/{database}?{}",
-        &rest[..after_user],
-        others.join("&")
-    );
-    let mut config = Config::from_str(&plain).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        invalid(
-            &cause
-                .filter(|cause| is_harmless(cause))
-                .unwrap_or_else(|| "its host, port or a parameter cannot be read".to_owned()),
-        )
-    })?;
-    if config.get_hosts().is_empty() {
+    let user = &rest[..after_user];
+    let read = |host: &str, parameters: &[&str]| {
+        let parameters = parameters.join("&");
+        let plain = format!("postgres://{user}{host}/{database}?{parameters}");
+        Config::from_str(&plain).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            invalid(
+                &cause
+                    .filter(|cause| is_harmless(cause))
+                    .unwrap_or_else(|| "its host, port or a parameter cannot be read".to_owned()),
+            )
+        })
+    };
+    let all = read(host, &others)?;
+    let hosts = all.get_hosts();
+    if hosts.is_empty() {
         return Err(invalid("it names no host"));
+    }
+    let (ports, addresses) = (all.get_ports(), all.get_hostaddrs());
+    let is_as_many = |others: usize| others == hosts.len();
+    if !(ports.len() <= 1 || is_as_many(ports.len()))
+        || !(addresses.is_empty() || is_as_many(addresses.len()))
+    {
+        return Err(invalid(
+            "its hosts and their ports or `hostaddr` are not as many",
+        ));
+    }
+
+    // What holds for every host.
+    let is_of = |names: &[&str], pair: &str| {
+        pair.split_once('=')
+            .is_some_and(|(name, _)| names.contains(&name))
+    };
+    others.retain(|pair| !is_of(&["host", "hostaddr", "port"], pair));
+    let mut config = read("", &others)?;
+    let says_session = |pair: &&str| is_of(&["target_session_attrs"], pair);
+    if hosts.len() > 1 && !others.iter().any(says_session) {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     config.ssl_mode(match mode {
         Some("disable") => SslMode::Disable,
         Some("allow" | "prefer") => SslMode::Prefer,
         Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
-        None if config.get_hosts().iter().all(is_here) => SslMode::Disable,
+        None if hosts.iter().all(is_here) => SslMode::Disable,
         None => SslMode::Require,
         Some(_) => {
             return Err(invalid(
@@ -361,9 +395,28 @@ fn parse(url: &str, default_password: Option<Vec<u8>>) -> Result<Postgres, Inval
     if config.get_application_name().is_none() {
         config.application_name("tokenwell");
     }
+    let places = hosts.iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+        let mut config = config.clone();
+        match host {
+            Host::Tcp(name) => config.host(name),
+            #[cfg(unix)]
+            Host::Unix(path) => config.host_path(path),
+        };
+        config.port(port);
+        if let Some(address) = addresses.get(index) {
+            config.hostaddr(*address);
+        }
+        Place {
+            name: name(host, port),
+            config,
+        }
+    });
+    let places: Vec<_> = places.collect();
+    let names: Vec<_> = places.iter().map(|place| place.name.as_str()).collect();
     Ok(Postgres {
-        name: name(&config),
-        config,
+        name: format!("PostgreSQL at {}", names.join(",")),
+        places,
         roots,
     })
 }
@@ -385,23 +438,66 @@ fn is_here(host: &Host) -> bool {
     }
 }
 
-fn name(config: &Config) -> String {
-    let ports = config.get_ports();
-    let hosts: Vec<_> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(index, host)| {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
-                Host::Tcp(name) => format!("{name}:{port}"),
-                #[cfg(unix)]
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        })
-        .collect();
-    format!("PostgreSQL at {}", hosts.join(","))
+fn name(host: &Host, port: u16) -> String {
+    match host {
+        Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
+        Host::Tcp(name) => format!("{name}:{port}"),
+        #[cfg(unix)]
+        Host::Unix(path) => format!("{}:{port}", path.display()),
+    }
+}
+
+impl Postgres {
+    /// Connects to the first of the hosts that will do.
+    async fn first(&self, limit: Duration) -> Result<PostgresConnection, Failure> {
+        if let [only] = self.places.as_slice() {
+            return only.connect(&self.roots).await;
+        }
+        let until = Instant::now() + limit;
+        let mut failed: Option<Failure> = None;
+        for (index, place) in self.in_order().enumerate() {
+            let left = until.saturating_duration_since(Instant::now());
+            // What one has not used of its share is for those after it.
+            let share = left / u32::try_from(self.places.len() - index).unwrap_or(1);
+            let failure = match time::timeout(share, place.connect(&self.roots)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::unavailable("no answer in time").and_reconnect(),
+            };
+            let failure = failure.at(&place.name);
+            failed = Some(match failed {
+                Some(before) => failure.because(before),
+                None => failure,
+            });
+        }
+        Err(failed.unwrap_or_else(|| Failure::denied("there is no host")))
+    }
+
+    /// The hosts in the order in which they are tried.
+    fn in_order(&self) -> impl Iterator<Item = &Place> {
+        let count = self.places.len();
+        let is_random =
+            |place: &Place| place.config.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        let mut drawn = [0];
+        if self.places.iter().all(is_random) {
+            // Where none can be drawn, it is the first's turn.
+            let _ = getrandom::fill(&mut drawn);
+        }
+        let first = usize::from(drawn[0]) % count.max(1);
+        self.places.iter().cycle().skip(first).take(count)
+    }
+}
+
+impl Place {
+    async fn connect(&self, roots: &Roots) -> Result<PostgresConnection, Failure> {
+        if self.config.get_ssl_mode() == SslMode::Disable {
+            let (client, driver) = self.config.connect(NoTls).await.map_err(failure)?;
+            return Ok(PostgresConnection::new(client, driver));
+        }
+        let tls = Tls(tls::connector(roots, &[b"postgresql"]).await?);
+        let (client, driver) = self.config.connect(tls).await.map_err(failure)?;
+        Ok(PostgresConnection::new(client, driver))
+    }
 }
 
 #[async_trait]
@@ -413,14 +509,7 @@ impl Server for Postgres {
     }
 
     async fn connect(&self) -> Result<PostgresConnection, Failure> {
-        let connection = if self.config.get_ssl_mode() == SslMode::Disable {
-            let (client, driver) = self.config.connect(NoTls).await.map_err(failure)?;
-            PostgresConnection::new(client, driver)
-        } else {
-            let tls = Tls(tls::connector(&self.roots, &[b"postgresql"]).await?);
-            let (client, driver) = self.config.connect(tls).await.map_err(failure)?;
-            PostgresConnection::new(client, driver)
-        };
+        let connection = self.first(CONNECT_LIMIT).await?;
         connection.prepare().await?;
         Ok(connection)
     }
@@ -773,6 +862,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsConnection<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     fn read(url: &str) -> Postgres {
@@ -826,7 +918,7 @@ mod tests {
             ),
             ("postgres://u@db.example/t?sslmode=prefer", SslMode::Prefer),
         ] {
-            assert_eq!(read(url).config.get_ssl_mode(), mode, "{url}");
+            assert_eq!(read(url).places[0].config.get_ssl_mode(), mode, "{url}");
         }
     }
 
@@ -844,7 +936,7 @@ mod tests {
     fn a_password_of_the_environment_is_for_urls_without_one() {
         let password = |url| {
             parse(url, Some(b"from-env".to_vec()))
-                .map(|s| s.config.get_password().map(<[u8]>::to_vec))
+                .map(|s| s.places[0].config.get_password().map(<[u8]>::to_vec))
         };
         assert_eq!(
             password("postgres://u@db/t"),
@@ -854,11 +946,140 @@ mod tests {
     }
 
     #[test]
+    fn every_host_has_what_the_url_says_of_it_and_of_all() {
+        let server = read(
+            "postgres://u:p@one,[::1]:6432/t?hostaddr=10.0.0.1,10.0.0.2&options=-cx&sslmode=prefer",
+        );
+        let places = server.places.iter().map(|Place { config, .. }| {
+            assert_eq!(config.get_user(), Some("u"));
+            assert_eq!(config.get_options(), Some("-cx"));
+            assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
+            let Host::Tcp(host) = &config.get_hosts()[0] else {
+                panic!("{config:?}");
+            };
+            (
+                host.as_str(),
+                config.get_ports(),
+                config.get_hostaddrs()[0].to_string(),
+            )
+        });
+        let places: Vec<_> = places.collect();
+        assert_eq!(
+            places,
+            [
+                ("one", &[5432][..], "10.0.0.1".to_owned()),
+                ("::1", &[6432][..], "10.0.0.2".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn of_several_hosts_one_that_can_be_written_is_wanted_unless_the_url_says_otherwise() {
+        for (url, wanted) in [
+            ("postgres://u@one/t", TargetSessionAttrs::Any),
+            ("postgres://u@one,two/t", TargetSessionAttrs::ReadWrite),
+            (
+                "postgres:///t?host=/run/one&host=/run/two",
+                TargetSessionAttrs::ReadWrite,
+            ),
+            (
+                "postgres://u@one,two/t?target_session_attrs=any",
+                TargetSessionAttrs::Any,
+            ),
+        ] {
+            for place in read(url).places {
+                assert_eq!(place.config.get_target_session_attrs(), wanted, "{url}");
+            }
+        }
+    }
+
+    /// A server that lets everybody in, as far as to say whether it is read-only.
+    async fn let_in(mut stream: TcpStream, read_only: &str) -> io::Result<()> {
+        let message = |kind: u8, body: &[u8]| {
+            let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            [&[kind][..], &length, body].concat()
+        };
+        let ready = message(b'Z', b"I");
+        let length = stream.read_u32().await? as usize;
+        stream.read_exact(&mut vec![0; length - 4]).await?;
+        let authenticated = message(b'R', &[0; 4]);
+        stream
+            .write_all(&[authenticated, ready.clone()].concat())
+            .await?;
+        while stream.read_u8().await? == b'Q' {
+            let length = stream.read_u32().await? as usize;
+            stream.read_exact(&mut vec![0; length - 4]).await?;
+            let column = [
+                &1_u16.to_be_bytes()[..],
+                b"transaction_read_only\0",
+                &[0; 6],
+                &25_u32.to_be_bytes(),
+                &[0; 8],
+            ];
+            let value = [
+                &[0, 1, 0, 0, 0, read_only.len() as u8],
+                read_only.as_bytes(),
+            ];
+            let answer = [
+                message(b'T', &column.concat()),
+                message(b'D', &value.concat()),
+                message(b'C', b"SHOW\0"),
+                ready.clone(),
+            ];
+            stream.write_all(&answer.concat()).await?;
+        }
+        Ok(())
+    }
+
+    /// Where such a server listens.
+    async fn server(read_only: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(let_in(stream, read_only));
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_host_that_never_answers_leaves_time_for_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = listener.local_addr().unwrap();
+        let primary = server("off").await;
+        let server = read(&format!("postgres://u@{silent},{primary}/t"));
+        assert!(server.first(Duration::from_secs(2)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_standby_is_passed_over_unless_the_url_says_otherwise() {
+        let (standby, primary) = (server("on").await, server("off").await);
+        let limit = Duration::from_secs(5);
+        let both = read(&format!("postgres://u@{standby},{primary}/t"));
+        assert!(both.first(limit).await.is_ok());
+        let none = read(&format!("postgres://u@{standby},{standby}/t"));
+        let failure = none
+            .first(limit)
+            .await
+            .err()
+            .map(|failure| format!("{failure:?}"));
+        let text = failure.unwrap();
+        assert!(text.contains("does not allow writes"), "{text}");
+        assert!(text.contains(&standby), "{text}");
+        let any = read(&format!(
+            "postgres://u@{standby},{primary}/t?target_session_attrs=any"
+        ));
+        assert!(any.first(limit).await.is_ok());
+    }
+
+    #[test]
     fn what_is_encoded_in_the_url_is_decoded() {
         let server = read("postgres://us%40er:p%3Aa%2Fs%25@db/to%20kens");
-        assert_eq!(server.config.get_user(), Some("us@er"));
-        assert_eq!(server.config.get_password(), Some(&b"p:a/s%"[..]));
-        assert_eq!(server.config.get_dbname(), Some("to kens"));
+        let config = &server.places[0].config;
+        assert_eq!(config.get_user(), Some("us@er"));
+        assert_eq!(config.get_password(), Some(&b"p:a/s%"[..]));
+        assert_eq!(config.get_dbname(), Some("to kens"));
     }
 
     #[test]
@@ -883,6 +1104,8 @@ mod tests {
             "postgres://u:hunter2@db/t?hunter2",
             "postgres://u:hunter2@db/t?hunter2=1",
             "postgres://u:hunter2@db/t?port=hunter2",
+            "postgres://u:hunter2@db/t?port=1,2",
+            "postgres://u:hunter2@one,two/t?hostaddr=127.0.0.1",
             "postgres://u:hunter2@db/t/u",
             "postgres://u:hunter2@[::1/t",
             "postgres://%ff:hunter2@db/t",

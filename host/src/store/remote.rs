@@ -36,7 +36,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest that connecting takes: half, so that a call which has waited in
 /// vain for another's attempt has time for one of its own.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection that has not been used for so long is replaced. What lies
 /// between may have forgotten it without telling, and a write that gets no
@@ -157,8 +157,14 @@ impl Failure {
         self
     }
 
+    /// The same, with where.
+    #[cfg(feature = "postgres")]
+    pub(super) fn at(mut self, place: &str) -> Self {
+        self.text = format!("{place}: {}", self.text);
+        self
+    }
+
     /// The same, with what it comes from.
-    #[cfg(feature = "redis")]
     pub(super) fn because(mut self, cause: Self) -> Self {
         self.text = format!("{} ({})", self.text, cause.text);
         self

@@ -117,6 +117,49 @@ async fn a_server_that_hangs_is_unavailable() {
     both::a_server_that_hangs_is_unavailable(store, || server.suspend(), || server.resume()).await;
 }
 
+#[tokio::test]
+async fn of_two_servers_the_one_that_can_be_written_is_used() {
+    if Part::Postgres.is_lacking() {
+        return;
+    }
+    let (one, other) = (PostgresServer::start(), PostgresServer::start());
+    let both = format!("127.0.0.1:{},127.0.0.1:{}", one.port(), other.port());
+    let url = one.url();
+    let url = url.replace(&format!("127.0.0.1:{}", one.port()), &both);
+    let store = open(&url);
+    let mut version = put(&store, None, b"one").await;
+
+    // The other has taken over.
+    one.sql(
+        "postgres",
+        "alter system set default_transaction_read_only = on",
+    );
+    one.sql("postgres", "select pg_reload_conf()");
+    let begun = Instant::now();
+    loop {
+        let value = b"two".to_vec();
+        match store
+            .compare_and_swap(KEY, Some(version), value, None)
+            .await
+        {
+            // The server has not read its configuration yet, or has just done so.
+            Ok(Swapped::Stored(stored)) => version = stored,
+            Err(StoreError::Denied(_)) => {}
+            swapped => {
+                assert_eq!(swapped, Ok(Swapped::Stale(None)));
+                break;
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let version = put(&store, None, b"three").await;
+
+    one.suspend();
+    put(&open(&url), Some(version), b"four").await;
+    one.resume();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_stores_at_once_create_the_one_table() {
     if Part::Postgres.is_lacking() {
