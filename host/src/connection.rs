@@ -755,8 +755,8 @@ impl Connection {
         }
     }
 
-    /// Forgets the certificates of servers that were imported (`tls: trust`), so
-    /// that whatever a server shows next is imported anew.
+    /// Forgets how servers were first met, and the certificates of theirs that were
+    /// imported (`tls: trust`), so that each is met anew.
     ///
     /// # Errors
     /// [`Error::Storage`].

@@ -429,14 +429,14 @@ impl Connector {
             return self.secure(uri, tls).await;
         };
         let server = origin.server();
-        let imported = trust.imported(&server).await.map_err(unstored)?;
+        let held_to = trust.held_to(&server).await.map_err(unstored)?;
         let system = self.system.get_or_try_init(|| {
             spawn_blocking(|| {
                 let verifier = Verifier::new(Arc::new(ring::default_provider()));
                 verifier.ok().map(Arc::new)
             })
         });
-        let judge = Arc::new(Judge::new(server, imported, system.await?.clone()));
+        let judge = Arc::new(Judge::new(server, held_to, system.await?.clone()));
         let identity = self.manner.identity.as_ref();
         let tls = tls_config(identity, Some(Arc::clone(&judge) as _))?;
         let trust = trust.clone();

@@ -111,10 +111,40 @@ fn trust_imports_nothing_that_the_system_vouches_for() {
     cli.create("shop", &config(&server, "trust")).expect_code(0);
     let first = cli.run(&["token", "shop"]).expect_code(0);
     assert!(!first.stderr.contains("imported"), "{}", first.stderr);
+    let again = cli.run(&["refresh", "shop"]).expect_code(0);
+    assert!(!again.stderr.contains("imported"), "{}", again.stderr);
+}
+
+#[test]
+fn trust_takes_nothing_less_from_a_server_that_the_system_vouched_for() {
+    let certificates = Certificates::new();
+    let Some(mut server) = NginxServer::start(&certificates, "server") else {
+        return;
+    };
+    let cli = believing(&certificates);
+    cli.create("shop", &config(&server, "trust")).expect_code(0);
+    cli.run(&["token", "shop"]).expect_code(0);
+    let answered = server.requests();
+    for name in ["own-server", "expired", "wrong-host"] {
+        server.show(&certificates, name);
+        let error = cli
+            .run(&["refresh", "shop", "--json"])
+            .expect_code(8)
+            .error();
+        let message = text(&error, "message");
+        assert!(message.contains("does not vouch for"), "{message}");
+    }
+    assert_eq!(server.requests(), answered);
+    server.show(&certificates, "server");
+    cli.run(&["refresh", "shop"]).expect_code(0);
+    // Its owner says so.
+    server.show(&certificates, "own-server");
+    cli.run(&["clear", "shop", "--trust"]).expect_code(0);
+    let imported = cli.run(&["refresh", "shop"]).expect_code(0);
     assert!(
-        cli.files()
-            .iter()
-            .all(|(path, _)| !path.ends_with("shop.trust"))
+        imported.stderr.contains("imported the certificate"),
+        "{}",
+        imported.stderr
     );
 }
 
