@@ -10,6 +10,7 @@ mod identity;
 mod origin;
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,15 +101,12 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     pub(crate) fn new(shared: Arc<Shared>, manner: Manner) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(&shared.policy));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
         let pooled = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(Connector {
-                tcp,
+                tcp: tcp_by(Resolver::new(&shared.policy)),
                 tls: Arc::default(),
                 system: Arc::default(),
                 manner: Arc::new(manner),
@@ -124,7 +122,15 @@ impl HttpClient {
         request: Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
-        self.exchange(request, options).await.map_err(failed)
+        let sending = self.exchange(request, options);
+        sending.await.map_err(|error| {
+            // `wasi:http` has no words for it, and nobody here to take a refusal.
+            let unknown = causes(&*error).find(|cause| cause.is::<UnknownProxy>());
+            match unknown {
+                Some(unknown) => Error::InternalError(Some(unknown.to_string())),
+                None => failed(error),
+            }
+        })
     }
 
     /// The same, with what it failed with.
@@ -161,6 +167,14 @@ impl HttpClient {
             .boxed_unsync()
         }))
     }
+}
+
+/// Connects by TCP, for a scheme of whatever name.
+fn tcp_by(resolver: Resolver) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp
 }
 
 /// The TLS client of a manner. Where the system has no roots it believes nobody,
@@ -460,7 +474,12 @@ impl Connector {
         let Some(proxy) = proxy else {
             return HttpsConnector::from((self.tcp, tls)).call(uri).await;
         };
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp);
+        if proxy.uri().scheme() != Some(&Scheme::HTTP) {
+            let scheme = proxy.uri().scheme_str().unwrap_or_default();
+            return Err(UnknownProxy(scheme.to_owned()).into());
+        }
+        let tcp = tcp_by(Resolver::of_proxies());
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
@@ -488,6 +507,25 @@ impl Service<Uri> for Connector {
         })
     }
 }
+
+/// A proxy that is not asked for a tunnel, since it does not speak plain HTTP; its
+/// scheme.
+#[derive(Debug)]
+struct UnknownProxy(String);
+
+impl fmt::Display for UnknownProxy {
+    // Without its address: a plugin may hear of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(scheme) = self;
+        write!(
+            f,
+            "the environment (HTTPS_PROXY, ALL_PROXY) names a proxy by {scheme}://, and only one by http:// is asked \
+             for a tunnel"
+        )
+    }
+}
+
+impl StdError for UnknownProxy {}
 
 /// A response body that fails when nothing of it comes for too long.
 struct TimedBody {
@@ -553,7 +591,12 @@ fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
             Some(other.to_string())
         }
-        _ if cause.is::<Replaced>() || cause.is::<PrivateAddress>() => Some(cause.to_string()),
+        _ if cause.is::<Replaced>()
+            || cause.is::<PrivateAddress>()
+            || cause.is::<UnknownProxy>() =>
+        {
+            Some(cause.to_string())
+        }
         _ => None,
     })
 }
@@ -577,6 +620,9 @@ fn causes<'a>(
 fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
     if error.is::<Replaced>() {
         return Some(Error::TlsCertificateError);
+    }
+    if error.is::<UnknownProxy>() {
+        return Some(Error::HttpRequestDenied);
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(match error {

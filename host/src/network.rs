@@ -13,14 +13,17 @@ pub struct NetworkPolicy {
     /// private, link-local and reserved ones; `true`. Each address that a name
     /// resolves to is judged, and it is the judged one that is connected to, so
     /// that a name cannot be rebound. Behind a proxy it is the proxy that
-    /// resolves names, and must judge.
+    /// resolves names, and must judge; where the proxy itself is, is not judged.
     pub private_addresses: bool,
     /// Whether a config may have `tls: trust`; `true`.
     pub tls_trust: bool,
     /// Whether a config may have `tls: off`; `false`.
     pub tls_off: bool,
     /// Whether `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are heeded; `true`.
-    /// Nothing is sent to a proxy in plain text: it is asked for a tunnel.
+    /// A proxy is asked for a tunnel, in which the request goes by TLS as it would
+    /// without one. The asking is in plain text, with the server's name and port
+    /// and the user name and password that the variable has for the proxy. So it
+    /// has to be an `http://` one; what would go through another fails.
     pub proxy_from_environment: bool,
     /// The most requests under way at once to one origin; 100. Further ones
     /// wait, and their timeout with them.

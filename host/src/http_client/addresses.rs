@@ -63,8 +63,17 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(policy: &NetworkPolicy) -> Self {
         Self {
-            system: GaiResolver::new(),
             private_addresses: policy.private_addresses,
+            ..Self::of_proxies()
+        }
+    }
+
+    /// For a proxy, which whoever runs the host has chosen, and which may well be
+    /// at a private address.
+    pub(super) fn of_proxies() -> Self {
+        Self {
+            system: GaiResolver::new(),
+            private_addresses: true,
         }
     }
 }

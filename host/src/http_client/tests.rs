@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -267,11 +268,11 @@ async fn tls_server() -> u16 {
     port
 }
 
-#[tokio::test]
-async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_of_the_request() {
-    let port = tls_server().await;
+/// A proxy that makes one tunnel, to that port of this machine whatever it is
+/// asked for. Tells its own port, and what it is asked.
+async fn proxy_before(port: u16) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
+    let own_port = listener.local_addr().unwrap().port();
     let asked = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();
@@ -283,13 +284,24 @@ async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_of_the_request() {
         let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
         String::from_utf8(head).unwrap()
     });
-    let mut shared = Shared::new(NetworkPolicy::default());
+    (own_port, asked)
+}
+
+fn client_behind(proxy: String, policy: NetworkPolicy) -> HttpClient {
+    let mut shared = Shared::new(policy);
     shared.proxies = Some(Matcher::builder().https(proxy).build());
     let manner = Manner {
         identity: None,
         judgement: Judgement::Anything,
     };
-    let client = HttpClient::new(Arc::new(shared), manner);
+    HttpClient::new(Arc::new(shared), manner)
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_of_the_request() {
+    let (port, asked) = proxy_before(tls_server().await).await;
+    let proxy = format!("http://user:pass@127.0.0.1:{port}");
+    let client = client_behind(proxy, NetworkPolicy::default());
     // A name that only the proxy could resolve.
     let response = client
         .send(get("https://as.invalid/token"), patient())
@@ -303,6 +315,45 @@ async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_of_the_request() {
             .contains("proxy-authorization: basic "),
         "{head}"
     );
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_at_a_private_address_where_servers_may_not() {
+    for host in ["127.0.0.1", "localhost"] {
+        let (port, asked) = proxy_before(tls_server().await).await;
+        let policy = NetworkPolicy {
+            private_addresses: false,
+            ..NetworkPolicy::default()
+        };
+        let client = client_behind(format!("http://{host}:{port}"), policy);
+        let sent = client.send(get("https://as.invalid/"), patient()).await;
+        assert_eq!(sent.unwrap().status(), 200, "{host}");
+        drop(client);
+        asked.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_speaks_something_else_is_not_asked() {
+    for scheme in ["https", "socks4", "socks5", "socks5h"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("{scheme}://user:pass@{}", listener.local_addr().unwrap());
+        let client = client_behind(proxy, NetworkPolicy::default());
+        let sending = client.exchange(get("https://as.invalid/"), patient());
+        let error = sending.await.err().unwrap();
+        let why = refused(&*error).unwrap();
+        assert!(why.contains(&format!("{scheme}://")), "{why}");
+        assert!(why.contains("http://"), "{why}");
+        let failed = failed(error);
+        assert!(matches!(failed, Error::HttpRequestDenied), "{failed}");
+
+        let sent = client.send(get("https://as.invalid/"), patient()).await;
+        let told = sent.err().unwrap().to_string();
+        assert!(told.contains(&why), "{told}");
+
+        let asked = time::timeout(Duration::from_millis(100), listener.accept());
+        assert!(asked.await.is_err(), "{scheme}");
+    }
 }
 
 #[tokio::test]
