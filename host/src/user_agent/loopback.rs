@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,8 +27,8 @@ use self::page::{error_response, outcome_page};
 use super::{Arrival, Listener};
 use crate::contract::{Outcome, Redirect, UserAgentError};
 
-/// The path of the redirect URI where the host may choose.
-const DEFAULT_PATH: &str = "/oauth2";
+/// The redirect URI where the host may choose.
+const DEFAULT_URI: &str = "http://127.0.0.1/oauth2";
 
 /// How often, and how far apart, a port that is taken is tried.
 const BIND_ATTEMPTS: u32 = 10;
@@ -62,7 +63,8 @@ pub struct LoopbackListener {
 impl LoopbackListener {
     /// Listens on the given redirect URI, or on `http://127.0.0.1:PORT/oauth2`
     /// with any free port. A URI that names no port gets any free one (RFC 8252
-    /// section 7.3); one that names `localhost` is listened on at both loopback
+    /// section 7.3), and one that does is sent as it is written, since servers
+    /// compare it so; one that names `localhost` is listened on at both loopback
     /// addresses. `connection` is the name that the page shows.
     ///
     /// # Errors
@@ -72,10 +74,7 @@ impl LoopbackListener {
         connection: &str,
         redirect_uri: Option<&str>,
     ) -> Result<Self, UserAgentError> {
-        let place = match redirect_uri {
-            Some(uri) => Place::parse(uri)?,
-            None => Place::default(),
-        };
+        let place = Place::parse(redirect_uri.unwrap_or(DEFAULT_URI))?;
         let (sockets, port) = place.bind().await.map_err(|error| {
             UserAgentError::Unavailable(format!(
                 "cannot listen for the redirect on {}{}: {error}",
@@ -87,16 +86,16 @@ impl LoopbackListener {
             ))
         })?;
 
-        let host = format!("{}:{port}", place.host);
-        let address = format!("http://{host}{}", place.path);
-        let redirect_uri = match &place.query {
-            Some(query) => format!("{address}?{query}"),
-            None => address.clone(),
-        };
+        let redirect_uri = place.redirect_uri(port);
+        let address = redirect_uri
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let (sender, arrivals) = mpsc::channel(CONNECTION_LIMIT);
         let site = Arc::new(Site {
             connection: connection.to_owned(),
-            host,
+            host: format!("{}:{port}", place.host),
             bare_host: (port == 80).then_some(place.host),
             path: place.path,
             address,
@@ -165,26 +164,17 @@ impl Arrival for LoopbackArrival {
 }
 
 /// Where to listen, as a redirect URI says it.
-struct Place {
+struct Place<'a> {
+    written: &'a str,
+    /// Where in it the port is, its colon included.
+    port_at: Range<usize>,
     host: String,
     port: Option<u16>,
     path: String,
-    query: Option<String>,
 }
 
-impl Default for Place {
-    fn default() -> Self {
-        Self {
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port: None,
-            path: DEFAULT_PATH.to_owned(),
-            query: None,
-        }
-    }
-}
-
-impl Place {
-    fn parse(redirect_uri: &str) -> Result<Self, UserAgentError> {
+impl<'a> Place<'a> {
+    fn parse(redirect_uri: &'a str) -> Result<Self, UserAgentError> {
         let elsewhere = || {
             UserAgentError::Unavailable(format!(
                 "the redirect URI {redirect_uri} is not one of this machine's loopback interface \
@@ -202,12 +192,30 @@ impl Place {
         if !is_loopback || authority.as_str().contains('@') || redirect_uri.contains('#') {
             return Err(elsewhere());
         }
+        let (before, after) = redirect_uri
+            .split_once(authority.as_str())
+            .ok_or_else(elsewhere)?;
+        let port = match &authority.as_str()[host.len()..] {
+            "" | ":" => None,
+            // Port 0 is any (RFC 6335 section 6), and nobody can be sent there.
+            _ => Some(authority.port_u16().ok_or_else(elsewhere)?).filter(|&port| port != 0),
+        };
         Ok(Self {
+            written: redirect_uri,
+            port_at: before.len() + host.len()..redirect_uri.len() - after.len(),
             host,
-            port: authority.port_u16(),
+            port,
             path: uri.path().to_owned(),
-            query: uri.query().map(str::to_owned),
         })
+    }
+
+    /// The redirect URI of a listener at that port.
+    fn redirect_uri(&self, port: u16) -> String {
+        let mut redirect_uri = self.written.to_owned();
+        if self.port.is_none() {
+            redirect_uri.replace_range(self.port_at.clone(), &format!(":{port}"));
+        }
+        redirect_uri
     }
 
     fn addresses(&self) -> &'static [IpAddr] {

@@ -134,6 +134,51 @@ async fn a_configured_uri_is_listened_on_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_uri_that_names_a_port_is_sent_as_it_is_written() {
+    for (before, after) in [
+        ("http://127.0.0.1:", ""),
+        ("http://127.0.0.1:", "?tenant=x"),
+        ("http://127.0.0.1:", "/"),
+        ("http://127.0.0.1:0", "/cb"),
+        ("http://LocalHost:", "/cb"),
+        ("HTTP://127.0.0.1:", "/cb"),
+    ] {
+        let port = port_of(&LoopbackListener::bind("crm", None).await.unwrap());
+        let uri = format!("{before}{port}{after}");
+        let mut listener = LoopbackListener::bind("crm", Some(&uri)).await.unwrap();
+        assert_eq!(listener.redirect_uri(), uri);
+        let parsed: Uri = uri.parse().unwrap();
+        let request = format!(
+            "GET {}?code=c HTTP/1.1\r\nHost: {}:{port}\r\n\r\n",
+            parsed.path(),
+            parsed.host().unwrap().to_ascii_lowercase(),
+        );
+        let (_, ()) = tokio::join!(exchange(port, &request), async {
+            let mut arrival = listener.next(LONG).await.unwrap().unwrap();
+            let address = uri.split('?').next().unwrap();
+            let arrived = Redirect::Url(format!("{address}?code=c"));
+            assert_eq!(arrival.redirect(), arrived);
+            arrival.respond(Outcome::Authorized).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_uri_that_names_no_port_gets_one_and_nothing_else() {
+    for (uri, before, after) in [
+        ("http://127.0.0.1", "http://127.0.0.1:", ""),
+        ("http://127.0.0.1:/cb", "http://127.0.0.1:", "/cb"),
+        ("http://127.0.0.1:0/cb", "http://127.0.0.1:", "/cb"),
+        ("http://LocalHost?a=b", "http://LocalHost:", "?a=b"),
+    ] {
+        let listener = LoopbackListener::bind("crm", Some(uri)).await.unwrap();
+        let port = port_of(&listener);
+        assert_ne!(port, 0);
+        assert_eq!(listener.redirect_uri(), format!("{before}{port}{after}"));
+    }
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_unavailable() {
     let (_taken, port) = listener().await;
     let uri = format!("http://127.0.0.1:{port}/oauth2");
@@ -179,6 +224,7 @@ async fn a_uri_that_is_not_of_the_loopback_interface_cannot_be_listened_on() {
         "http://0.0.0.0:8080/cb",
         "http://192.168.0.1/cb",
         "http://127.0.0.1/cb#fragment",
+        "http://127.0.0.1:99999/cb",
         "com.example.app:/cb",
         "",
     ] {
