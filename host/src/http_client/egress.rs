@@ -4,6 +4,7 @@
 //! reason.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tokenwell_core::config::{Config as CoreConfig, EndpointUrls};
 use tokenwell_core::endpoint::Endpoint;
 use tokenwell_core::metadata::{self, Server};
 use tokenwell_core::provider;
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::origin::Origin;
 use super::{HttpClient, each_within, whole};
@@ -23,14 +24,19 @@ use crate::contract::Config;
 /// The longest metadata that is read, in bytes.
 const METADATA_LIMIT: usize = 1 << 20;
 
+/// How long an issuer is not asked again for metadata that do not name an origin.
+const REDISCOVERY_PAUSE: Duration = Duration::from_secs(60);
+
 /// The origins of one connection.
 #[derive(Debug)]
 pub(crate) struct Egress {
     named: HashSet<Origin>,
     issuer: Option<String>,
     timeout: Duration,
-    /// The origins in the issuer's metadata, once it has been asked for.
-    discovered: OnceCell<HashSet<Origin>>,
+    /// The origins in the issuer's metadata, once they have been had.
+    discovered: Mutex<HashSet<Origin>>,
+    /// When the issuer was asked last, once it has answered. Who asks holds it.
+    asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Why a request may not go where it was to go.
@@ -49,7 +55,8 @@ impl Egress {
             named: origins_of(&urls),
             issuer,
             timeout,
-            discovered: OnceCell::new(),
+            discovered: Mutex::default(),
+            asked: tokio::sync::Mutex::default(),
         }
     }
 
@@ -64,26 +71,41 @@ impl Egress {
     }
 
     /// Whether a request may go there. Asks the issuer for its metadata where
-    /// that is what decides.
+    /// that is what decides, and again where it may have moved an endpoint since.
     pub(crate) async fn permits(&self, uri: &Uri, client: &HttpClient) -> Result<(), Denial> {
         let Some(origin) = Origin::of(uri) else {
             return Err(Denial::Unnamed("no URL".to_owned()));
         };
-        if self.named.contains(&origin) {
+        if self.named.contains(&origin) || self.is_discovered(&origin) {
             return Ok(());
         }
         let unnamed = || Denial::Unnamed(origin.to_string());
         let issuer = self.issuer.as_deref().ok_or_else(unnamed)?;
-        let discover = || async {
-            let origins = discover(issuer, client, self.timeout).await;
-            origins.ok_or(Denial::Undecided)
-        };
-        let discovered = self.discovered.get_or_try_init(discover).await?;
-        if discovered.contains(&origin) {
-            Ok(())
-        } else {
-            Err(unnamed())
+        let mut asked = self.asked.lock().await;
+        // Somebody else may have asked meanwhile.
+        if self.is_discovered(&origin) {
+            return Ok(());
         }
+        if asked.is_some_and(|asked| asked.elapsed() < REDISCOVERY_PAUSE) {
+            return Err(unnamed());
+        }
+        let discovered = discover(issuer, client, self.timeout).await;
+        if asked.is_some() || discovered.is_some() {
+            *asked = Some(Instant::now());
+        }
+        let discovered = discovered.ok_or(Denial::Undecided)?;
+        let is_named = discovered.contains(&origin);
+        *self.discovered() = discovered;
+        if is_named { Ok(()) } else { Err(unnamed()) }
+    }
+
+    fn is_discovered(&self, origin: &Origin) -> bool {
+        self.discovered().contains(origin)
+    }
+
+    fn discovered(&self) -> MutexGuard<'_, HashSet<Origin>> {
+        let discovered = self.discovered.lock();
+        discovered.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

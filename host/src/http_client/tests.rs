@@ -415,3 +415,66 @@ async fn no_more_requests_are_under_way_to_an_origin_than_the_policy_says() {
         task.abort();
     }
 }
+
+/// An issuer on a new port whose token endpoint is at the origin in the mutex.
+/// Tells its URL and how often it was asked for its metadata.
+async fn issuer(origin: Arc<Mutex<String>>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (url, counter) = (issuer.clone(), Arc::clone(&asked));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let token_endpoint = format!("{}/token", origin.lock().unwrap());
+            let body = serde_json::json!({"issuer": url, "token_endpoint": token_endpoint});
+            let body = body.to_string();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (issuer, asked)
+}
+
+#[tokio::test]
+async fn an_issuer_that_moves_an_endpoint_is_asked_again_but_not_all_the_time() {
+    let origin = Arc::new(Mutex::new("https://one.example".to_owned()));
+    let (issuer, asked) = issuer(Arc::clone(&origin)).await;
+    let egress = Egress::of_issuer(&issuer, LONG);
+    let client = client();
+    let permits = async |url: &'static str| {
+        let permitted = egress.permits(&Uri::from_static(url), &client).await;
+        permitted.is_ok()
+    };
+    let asked = || asked.load(Ordering::SeqCst);
+    let a_minute_later = async || {
+        time::pause();
+        time::advance(Duration::from_secs(61)).await;
+        time::resume();
+    };
+
+    assert!(permits("https://one.example/token").await);
+    assert_eq!(asked(), 1);
+    *origin.lock().unwrap() = "https://two.example".to_owned();
+    for _ in 0..3 {
+        assert!(!permits("https://two.example/token").await);
+    }
+    assert_eq!(asked(), 1);
+    a_minute_later().await;
+    assert!(permits("https://one.example/token").await);
+    assert_eq!(asked(), 1);
+    assert!(permits("https://two.example/token").await);
+    assert_eq!(asked(), 2);
+    assert!(!permits("https://one.example/token").await);
+    assert!(!permits("https://elsewhere.example/").await);
+    assert_eq!(asked(), 2);
+    a_minute_later().await;
+    assert!(!permits("https://elsewhere.example/").await);
+    assert_eq!(asked(), 3);
+    assert!(permits("https://two.example/token").await);
+}
