@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{HttpClient, Judgement, Manner, Shared};
 use crate::network::NetworkPolicy;
@@ -64,11 +66,41 @@ impl Identity {
     }
 }
 
+/// How long a client is kept that nobody uses, and the private key in it: for
+/// longer than its connections are. How often those are looked for.
+const UNUSED_LIMIT: Duration = Duration::from_secs(60);
+
 /// The HTTP clients of a host.
 pub(crate) struct HttpClients {
     shared: Arc<Shared>,
     anonymous: Arc<HttpClient>,
-    others: Mutex<HashMap<Key, Arc<HttpClient>>>,
+    others: Mutex<Others>,
+}
+
+/// The clients that are of somebody.
+struct Others {
+    clients: HashMap<Key, Other>,
+    /// When those that nobody uses were dropped last.
+    shed: Instant,
+}
+
+struct Other {
+    client: Arc<HttpClient>,
+    /// When it was asked for last.
+    asked_for: Instant,
+}
+
+impl Others {
+    /// Drops the clients that nobody has used for a while.
+    fn shed(&mut self, now: Instant) {
+        if now - self.shed < UNUSED_LIMIT {
+            return;
+        }
+        self.shed = now;
+        self.clients.retain(|_, other| {
+            Arc::strong_count(&other.client) > 1 || now - other.asked_for < UNUSED_LIMIT
+        });
+    }
 }
 
 /// Whose connections a client pools.
@@ -95,13 +127,20 @@ impl HttpClients {
         Self {
             anonymous: Arc::new(HttpClient::new(Arc::clone(&shared), plain)),
             shared,
-            others: Mutex::default(),
+            others: Mutex::new(Others {
+                clients: HashMap::new(),
+                shed: Instant::now(),
+            }),
         }
     }
 
     /// The client of everybody who shows no certificate and judges those of
     /// servers by the system's roots.
     pub(crate) fn anonymous(&self) -> Arc<HttpClient> {
+        // There may be nobody left who asks for another.
+        if let Ok(mut others) = self.others.try_lock() {
+            others.shed(Instant::now());
+        }
         Arc::clone(&self.anonymous)
     }
 
@@ -120,11 +159,15 @@ impl HttpClients {
         if key.identity.is_none() && key.judgement == JudgementKey::System {
             return self.anonymous();
         }
+        let now = Instant::now();
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = others
-            .entry(key)
-            .or_insert_with(|| Arc::new(HttpClient::new(Arc::clone(&self.shared), manner)));
-        Arc::clone(client)
+        others.shed(now);
+        let other = others.clients.entry(key).or_insert_with(|| Other {
+            client: Arc::new(HttpClient::new(Arc::clone(&self.shared), manner)),
+            asked_for: now,
+        });
+        other.asked_for = now;
+        Arc::clone(&other.client)
     }
 }
 
@@ -163,20 +206,43 @@ mod tests {
         }
     }
 
+    fn showing(certificate: &str, key: &str) -> Manner {
+        Manner {
+            identity: Some(Identity::read(certificate, key).unwrap()),
+            judgement: Judgement::System,
+        }
+    }
+
     #[test]
     fn those_who_show_the_same_certificate_share_a_client() {
         let clients = HttpClients::new(NetworkPolicy::default());
         let (certificate, key) = certified();
-        let client = |certificate: &str, key: &str| {
-            clients.client(Manner {
-                identity: Some(Identity::read(certificate, key).unwrap()),
-                judgement: Judgement::System,
-            })
-        };
+        let client = |certificate: &str, key: &str| clients.client(showing(certificate, key));
         let (other_certificate, other_key) = certified();
         let one = client(&certificate, &key);
         assert!(Arc::ptr_eq(&one, &client(&certificate, &key)));
         assert!(!Arc::ptr_eq(&one, &client(&other_certificate, &other_key)));
         assert!(!Arc::ptr_eq(&one, &clients.anonymous()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_kept_between_its_uses_and_dropped_when_there_are_no_more() {
+        let clients = HttpClients::new(NetworkPolicy::default());
+        let (certificate, key) = certified();
+        let (rotated_certificate, rotated_key) = certified();
+        let in_use = clients.client(showing(&certificate, &key));
+        let rotated = || clients.client(showing(&rotated_certificate, &rotated_key));
+        let unused = Arc::downgrade(&rotated());
+        for _ in 0..5 {
+            tokio::time::advance(UNUSED_LIMIT / 2).await;
+            assert!(std::ptr::eq(unused.as_ptr(), Arc::as_ptr(&rotated())));
+        }
+        tokio::time::advance(2 * UNUSED_LIMIT).await;
+        clients.anonymous();
+        assert!(unused.upgrade().is_none());
+        assert!(Arc::ptr_eq(
+            &in_use,
+            &clients.client(showing(&certificate, &key))
+        ));
     }
 }
