@@ -730,11 +730,9 @@ impl Connection {
     fn rules(&self) -> Arc<Rules> {
         let config = &self.inner.config;
         let rules = self.inner.rules.get_or_init(|| {
-            let witness = self.witness();
             Arc::new(Rules {
                 egress: Egress::of(config, self.timeout()),
-                cookies: (!config.ignore_cookie_policy).then(|| witness.clone()),
-                unjudged: (config.tls == TlsMode::Off).then_some(witness),
+                cookies: (!config.ignore_cookie_policy).then(|| self.witness()),
             })
         });
         Arc::clone(rules)
@@ -780,7 +778,7 @@ impl Connection {
         let judgement = match self.inner.config.tls {
             TlsMode::Verify => Judgement::System,
             TlsMode::Trust => Judgement::Trusted(self.trust_file()),
-            TlsMode::Off => Judgement::Anything,
+            TlsMode::Off => Judgement::Anything(self.witness()),
         };
         let identity = self.identity().await?;
         let manner = Manner {

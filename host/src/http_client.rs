@@ -97,10 +97,16 @@ impl Shared {
 pub(crate) struct HttpClient {
     pooled: Client<Connector, WasiBody>,
     shared: Arc<Shared>,
+    /// Told of each request to a server whose certificate nobody judges.
+    unjudged: Option<Witness>,
 }
 
 impl HttpClient {
     pub(crate) fn new(shared: Arc<Shared>, manner: Manner) -> Self {
+        let unjudged = match &manner.judgement {
+            Judgement::Anything(witness) => Some(witness.clone()),
+            _ => None,
+        };
         let pooled = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -112,7 +118,11 @@ impl HttpClient {
                 manner: Arc::new(manner),
                 shared: Arc::clone(&shared),
             });
-        Self { pooled, shared }
+        Self {
+            pooled,
+            shared,
+            unjudged,
+        }
     }
 
     /// Sends a request and returns the response once its head is there; the
@@ -144,6 +154,14 @@ impl HttpClient {
         let origin = origin.ok_or(Error::HttpRequestDenied)?;
         if !self.shared.policy.private_addresses && addresses::is_private_literal(uri) {
             return Err(addresses::private(origin.server()).into());
+        }
+        if let Some(witness) = &self.unjudged
+            && uri.scheme() == Some(&Scheme::HTTPS)
+        {
+            let server = origin.server();
+            let message =
+                format!("a request to {server}, whose certificate nobody judges: tls is off");
+            witness.tell("insecure", &server, message);
         }
         let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
@@ -266,8 +284,6 @@ pub(crate) struct Rules {
     pub(crate) egress: Egress,
     /// Told where a cookie breaks the policy.
     pub(crate) cookies: Option<Witness>,
-    /// Told of each request to a server whose certificate nobody judges.
-    pub(crate) unjudged: Option<Witness>,
 }
 
 /// Who is told what a connection's requests came upon.
@@ -290,21 +306,7 @@ impl Rules {
         Self {
             egress,
             cookies: None,
-            unjudged: None,
         }
-    }
-
-    async fn before(&self, uri: &Uri, client: &HttpClient) -> Result<(), Denial> {
-        self.egress.permits(uri, client).await?;
-        if let Some(witness) = &self.unjudged
-            && let Some(origin) = Origin::of(uri)
-        {
-            let server = origin.server();
-            let message =
-                format!("a request to {server}, whose certificate nobody judges: tls is off");
-            witness.tell("insecure", &server, message);
-        }
-        Ok(())
     }
 
     fn after(&self, uri: &Uri, response: &Response<WasiBody>) {
@@ -380,7 +382,7 @@ impl WasiHttpHooks for GuestHttp {
         Box::new(async move {
             let uri = request.uri().clone();
             if let Some(rules) = &rules
-                && let Err(denial) = rules.before(&uri, &client).await
+                && let Err(denial) = rules.egress.permits(&uri, &client).await
             {
                 let Denial::Unnamed(origin) = denial else {
                     // It may be known another time.
@@ -432,7 +434,7 @@ impl Connector {
             let set_up = || async {
                 let config = spawn_blocking(move || {
                     let verifier: Option<Arc<dyn ServerCertVerifier>> = match manner.judgement {
-                        Judgement::Anything => Some(Arc::new(Anything::new())),
+                        Judgement::Anything(_) => Some(Arc::new(Anything::new())),
                         _ => None,
                     };
                     tls_config(manner.identity.as_ref(), verifier)

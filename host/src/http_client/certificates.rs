@@ -29,8 +29,8 @@ pub(crate) enum Judgement {
     /// By how the server was first met: by the system's roots where they knew it,
     /// and by what was imported where they did not.
     Trusted(TrustFile),
-    /// Not at all.
-    Anything,
+    /// Not at all. Who is told of each request.
+    Anything(Witness),
 }
 
 /// Where it is written how one connection first met its servers.

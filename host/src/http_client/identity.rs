@@ -114,7 +114,7 @@ struct Key {
 enum JudgementKey {
     System,
     TrustedBy(Arc<str>),
-    Anything,
+    AnythingFor(Arc<str>),
 }
 
 impl HttpClients {
@@ -153,7 +153,9 @@ impl HttpClients {
                 Judgement::Trusted(trust) => {
                     JudgementKey::TrustedBy(Arc::clone(&trust.witness.connection))
                 }
-                Judgement::Anything => JudgementKey::Anything,
+                Judgement::Anything(witness) => {
+                    JudgementKey::AnythingFor(Arc::clone(&witness.connection))
+                }
             },
         };
         if key.identity.is_none() && key.judgement == JudgementKey::System {

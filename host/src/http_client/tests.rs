@@ -37,6 +37,13 @@ fn client_under(policy: NetworkPolicy, judgement: Judgement) -> HttpClient {
     HttpClient::new(Arc::new(Shared::new(policy)), manner)
 }
 
+fn witness_of(tell: impl Fn(Event) + Send + Sync + 'static) -> Witness {
+    Witness {
+        connection: "shop".into(),
+        events: Arc::new(tell),
+    }
+}
+
 /// A server that answers each request head on a connection with these bytes.
 /// Tells its address and how many connections there have been.
 async fn server(answer: &'static str) -> (String, Arc<AtomicUsize>) {
@@ -292,7 +299,7 @@ fn client_behind(proxy: String, policy: NetworkPolicy) -> HttpClient {
     shared.proxies = Some(Matcher::builder().https(proxy).build());
     let manner = Manner {
         identity: None,
-        judgement: Judgement::Anything,
+        judgement: Judgement::Anything(witness_of(|_| {})),
     };
     HttpClient::new(Arc::new(shared), manner)
 }
@@ -413,6 +420,26 @@ async fn no_more_requests_are_under_way_to_an_origin_than_the_policy_says() {
     }
     for task in sent {
         task.abort();
+    }
+}
+
+#[tokio::test]
+async fn each_request_to_a_server_whose_certificate_nobody_judges_is_told() {
+    let url = format!("https://localhost:{}/", tls_server().await);
+    let (plain, _) = server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&told);
+    let witness = witness_of(move |event| events.lock().unwrap().push(event));
+    let client = client_under(NetworkPolicy::default(), Judgement::Anything(witness));
+    for url in [&url, &url, &plain] {
+        let response = client.send(get(url), patient()).await.unwrap();
+        response.into_body().collect().await.unwrap();
+    }
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 2);
+    for event in told.iter() {
+        assert_eq!((&*event.connection, &*event.kind), ("shop", "insecure"));
+        assert!(event.message.contains("tls is off"), "{}", event.message);
     }
 }
 

@@ -171,6 +171,17 @@ fn off_needs_to_be_allowed_and_is_told_each_time() {
             .expect_code(0);
         assert!(told.stderr.contains("tls is off"), "{}", told.stderr);
     }
+    // What carries the token no less than what gets it.
+    let url = server.token_endpoint();
+    let told = cli
+        .run(&["request", "shop", &url, "--allow-tls-off"])
+        .expect_code(0);
+    assert_eq!(
+        told.stderr.matches("tls is off").count(),
+        1,
+        "{}",
+        told.stderr
+    );
     let status = cli.status("shop");
     let warnings = status["warnings"].as_array().expect("warnings");
     assert!(
