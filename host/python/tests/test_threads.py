@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import os
+import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Answer, ScriptedServer, eventually, tokens
+from support import Answer, Process, ScriptedServer, ending, eventually, tokens
 
 import tokenwell
 
@@ -112,6 +117,95 @@ def test_a_cancelled_coroutine_loses_no_answer(server: ScriptedServer) -> None:
             return (await connection.token()).access_token
 
     assert asyncio.run(main()) == tokens(1)["access_token"]
+    assert len(server.requests()) == 1
+
+
+def test_what_a_cancelled_coroutine_began_is_stored_when_the_connection_is_left(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on), Answer(200, tokens(2)))
+
+    async def main() -> None:
+        async with tokenwell.open_async("loop", server.machine(), directory=tmp_path) as connection:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(connection.token(), 0.2)
+            threading.Timer(0.3, go_on.set).start()
+
+    asyncio.run(main())
+    with tokenwell.open("loop", server.machine(), directory=tmp_path) as connection:
+        assert connection.status().state == "authorized"
+        assert connection.token().access_token == tokens(1)["access_token"]
+    assert len(server.requests()) == 1
+
+
+LEFT = """
+import asyncio, json, sys, tokenwell
+connection = tokenwell.open_async("left", json.loads(sys.argv[1]), directory=sys.argv[2])
+async def main():
+    asking = asyncio.create_task(connection.token())
+    print("began", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    asking.cancel()
+asyncio.run(main())
+print("leaving", flush=True)
+"""
+
+
+def test_the_end_of_the_process_waits_for_what_was_begun(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on), Answer(200, tokens(2)))
+    config = json.dumps(server.machine())
+    with ending(Process(sys.executable, "-c", LEFT, config, tmp_path)) as process:
+        assert process.line() == "began"
+        eventually("the request", lambda: server.requests())
+        process.child.stdin.write("\n")
+        process.child.stdin.flush()
+        assert process.line() == "leaving"
+        time.sleep(0.3)
+        go_on.set()
+        code, _, errors = process.finish()
+        assert code == 0, errors
+    with tokenwell.open("left", server.machine(), directory=tmp_path) as connection:
+        assert connection.token().access_token == tokens(1)["access_token"]
+    assert len(server.requests()) == 1
+
+
+def test_the_end_of_the_process_does_not_wait_for_longer_than_a_request_may_take(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on))
+    config = json.dumps(server.machine(timeout=1))
+    try:
+        with ending(Process(sys.executable, "-c", LEFT, config, tmp_path)) as process:
+            assert process.line() == "began"
+            eventually("the request", lambda: server.requests())
+            process.child.stdin.write("\n")
+            process.child.stdin.flush()
+            assert process.finish()[0] == 0
+    finally:
+        go_on.set()
+
+
+def test_what_ctrl_c_interrupts_is_still_stored(server: ScriptedServer) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on), Answer(200, tokens(2)))
+
+    def interrupt() -> None:
+        eventually("the request", lambda: server.requests())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    with tokenwell.open("ctrl-c", server.machine(), host=tokenwell.Host()) as connection:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            connection.token()
+        interrupting.join()
+        go_on.set()
+        assert connection.token().access_token == tokens(1)["access_token"]
     assert len(server.requests()) == 1
 
 

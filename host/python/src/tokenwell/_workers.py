@@ -38,7 +38,9 @@ class Job(Generic[T]):
         if abandoned is not None and self._error is None:
             abandoned(value)  # type: ignore[arg-type]
 
-    def wait(self, seconds: float, abandon: Callable[[T], None] | None = None) -> T:
+    def wait(
+        self, seconds: float | None = None, abandon: Callable[[T], None] | None = None
+    ) -> T:
         """What came of it; raises what it raised, or :class:`TimeoutError`. Then, or
         where waiting is interrupted, ``abandon`` is given what comes of it later."""
         try:
@@ -77,7 +79,17 @@ class Workers:
             if self._idle >= len(self._jobs):
                 self._lock.notify()
                 return job
-        threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        except RuntimeError:
+            # There are no new threads once the process is ending (or too many): it is done
+            # here, unless one that was busy has taken it meanwhile.
+            with self._lock:
+                is_taken = job not in self._jobs
+                if not is_taken:
+                    self._jobs.remove(job)
+            if not is_taken:
+                job.run()
         return job
 
     def _serve(self) -> None:

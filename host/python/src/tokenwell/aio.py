@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import functools
 import os
+import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -39,7 +40,9 @@ class AsyncConnection:
     """A :class:`~tokenwell.Connection` whose methods are coroutines.
 
     A coroutine that is cancelled stops waiting; what its thread has begun goes on to its end,
-    so that no answer of a server is lost. One object may be used from several event loops.
+    so that no answer of a server is lost. ``async with`` waits for that, at most for the
+    config's ``timeout``, and so does the end of the process. One object may be used from
+    several event loops.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -70,12 +73,19 @@ class AsyncConnection:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+        left = time.monotonic()
+        await self._in_thread(lambda: self._connection._await_calls(left))
 
     def close(self) -> None:
         """As :meth:`tokenwell.Connection.close`; it does not wait."""
         self._connection.close()
 
     async def _run(self, act: Callable[[], T]) -> T:
+        connection = self._connection
+        begun = connection._begin()
+        return await self._in_thread(lambda: connection._perform(begun, act))
+
+    async def _in_thread(self, act: Callable[[], T]) -> T:
         if self._pid != os.getpid():
             self._reset()
         loop = asyncio.get_running_loop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import threading
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import _config, _egress, _imports, _wasi, types
 from ._component import CONNECTIONS, INTERACTIVE, Guest, Runtime
@@ -66,6 +68,7 @@ from .types import (
 from .user_agent import Browser, UserAgent
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Config = Mapping[str, Any] | str
 """A config: the JSON document of CONFIG.md as a ``dict``, or its text."""
 
@@ -75,6 +78,9 @@ GUESTS_AT_ONCE = 8
 IDLE_GUESTS = 2
 GUEST_AGE_SECONDS = 300.0
 """How long an instance is used: it keeps the metadata that it has fetched."""
+
+TIMEOUT_SECONDS = 30.0
+"""What ``timeout`` is where the config names none."""
 
 _U32 = (1 << 32) - 1
 
@@ -340,6 +346,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+@atexit.register
+def _before_exit() -> None:
+    """Only threads that the end of the process does not wait for are left by now. What they
+    have begun would be lost with the answer of a server."""
+    began = time.monotonic()
+    for connection in list(_connections):
+        connection._await_calls(began)
+
+
 class _Services:
     """What one instance has of the host."""
 
@@ -477,6 +492,32 @@ class _Known:
         )
 
 
+def _to_its_end(
+    method: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[Connection, P], T]:
+    """A method that goes on when whoever waits for it is interrupted, since the answer of a
+    server, with the successor of a spent refresh token, would be lost."""
+
+    @functools.wraps(method)
+    def run(self: Connection, /, *arguments: P.args, **named: P.kwargs) -> T:
+        _refuse_within_callback()
+        begun = self._begin()
+
+        def perform() -> T:
+            return self._perform(begun, lambda: method(self, *arguments, **named))
+
+        # What a signal's handler raises, KeyboardInterrupt for one, is raised there alone.
+        if threading.current_thread() is threading.main_thread():
+            return self._host._workers.start(perform).wait()
+        return perform()
+
+    return run
+
+
+class _Begun:
+    """A call that has been begun."""
+
+
 class Connection:
     """A named connection. Any number of threads may use one, and any number of
     connections may be open for one name, in any number of processes; nothing is lost when
@@ -506,6 +547,8 @@ class Connection:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(GUESTS_AT_ONCE)
+        self._under_way: set[_Begun] = set()
+        self._ended = threading.Condition(self._lock)
         self._idle: list[tuple[Guest, Any]] = []
         self._client = None
 
@@ -531,8 +574,9 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection. A renewal that another thread has under way is not cut
-        off, since its answer would be lost; waiting for the user ends."""
+        """Closes the connection. A renewal that is under way is not cut off, since its answer
+        would be lost: the end of the process waits for it, at most for ``timeout``. Waiting for
+        the user ends."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -545,6 +589,7 @@ class Connection:
         with self._guest() as call:
             return [problem(one) for one in call("check")]
 
+    @_to_its_end
     def resolve(self) -> list[ResolvedField]:
         """The config as it takes effect, every default filled in, the server's metadata
         (RFC 8414) included, which is fetched where an issuer is named."""
@@ -576,6 +621,10 @@ class Connection:
             known = self._still(min_validity)
             if known is not None:
                 return known
+        return self._token(min_validity, rejected)
+
+    @_to_its_end
+    def _token(self, min_validity: int | None, rejected: str | None) -> Token:
         options = {"min-validity-seconds": min_validity, "rejected": rejected}
         with self._guest(online=True) as call:
             if rejected is None and (known := self._still(min_validity)) is not None:
@@ -613,6 +662,7 @@ class Connection:
         if version is not None and not self._closed:
             self._known = _Known(token, version, time.time())
 
+    @_to_its_end
     def authorization_headers(
         self,
         method: str,
@@ -640,6 +690,7 @@ class Connection:
             found: dict[str, Any] = json.loads(self._result(call, "response-json"))
             return found
 
+    @_to_its_end
     def begin_authorization(
         self,
         *,
@@ -659,6 +710,7 @@ class Connection:
             found = self._result(call, "begin-authorization", options)
             return types.pending_authorization(found)
 
+    @_to_its_end
     def complete_authorization(self, redirect: Redirect | str) -> Status:
         """Completes an authorization with what came back: the callback URL, whole, or the
         body of a form post. A redirect that is not the answer to one begun here is refused,
@@ -676,6 +728,7 @@ class Connection:
             self._result(call, "complete-authorization", came)
             return types.status(self._result(call, "status"))
 
+    @_to_its_end
     def authorize(
         self,
         *,
@@ -702,6 +755,7 @@ class Connection:
             )
             return types.status(self._result(call, "status"))
 
+    @_to_its_end
     def begin_device_authorization(self) -> DeviceAuthorization:
         """Begins a device authorization (RFC 8628 section 3.1), in place of one under way.
         Any process that shares the store can poll."""
@@ -709,6 +763,7 @@ class Connection:
             found = self._result(call, "begin-device-authorization")
             return types.device_authorization(found)
 
+    @_to_its_end
     def poll_device_authorization(self) -> Pending | None:
         """Asks once whether the user has decided (RFC 8628 section 3.4); where that is too
         soon, nothing is sent. ``None``: the connection is authorized."""
@@ -716,6 +771,7 @@ class Connection:
             case, payload = self._result(call, "poll-device-authorization")
             return Pending(payload) if case == "pending" else None
 
+    @_to_its_end
     def refresh(self) -> Token:
         """Renews the token now, whether or not it is due."""
         with self._guest(online=True) as call:
@@ -729,18 +785,21 @@ class Connection:
         with self._guest() as call:
             self._result(call, "clear")
 
+    @_to_its_end
     def revoke(self) -> None:
         """Revokes the credential at the server (RFC 7009), then clears it."""
         self._known = None
         with self._guest(online=True) as call:
             self._result(call, "revoke")
 
+    @_to_its_end
     def introspect(self) -> dict[str, Any]:
         """What the server knows of the access token (RFC 7662)."""
         with self._guest(online=True) as call:
             found: dict[str, Any] = json.loads(self._result(call, "introspect"))
             return found
 
+    @_to_its_end
     def userinfo(self) -> dict[str, Any]:
         """The user's claims (OpenID Connect Core section 5.3)."""
         with self._guest(online=True) as call:
@@ -769,6 +828,29 @@ class Connection:
         except Exception as error:
             what = str(error) if isinstance(error, StoreError) else type(error).__name__
             raise StorageError(f"the store failed: {what}", storage="unavailable") from error
+
+    # ---- calls
+
+    def _begin(self) -> _Begun:
+        begun = _Begun()
+        with self._lock:
+            self._under_way.add(begun)
+        return begun
+
+    def _perform(self, begun: _Begun, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        finally:
+            with self._lock:
+                self._under_way.discard(begun)
+                self._ended.notify_all()
+
+    def _await_calls(self, since: float) -> None:
+        """Waits until what has been begun is over, for as long as a request may take, from
+        a time of the monotonic clock on."""
+        until = since + (self._config["timeout"] or TIMEOUT_SECONDS)
+        with self._lock:
+            self._ended.wait_for(lambda: not self._under_way, max(until - time.monotonic(), 0))
 
     # ---- instances
 
