@@ -10,10 +10,12 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support import (
+    PATIENCE,
     REDIRECT_URI,
     SECRET,
     Answer,
@@ -238,12 +240,15 @@ def test_an_unchanged_file_is_not_read_again(server: ScriptedServer, cli: Cli) -
         store.load("crm.tokens", stored.version)
 
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
 def _forked(directory: str, results: multiprocessing.SimpleQueue[str]) -> None:
     with tokenwell.open("machine", directory=directory) as connection:
         results.put(connection.token().access_token)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@needs_fork
 def test_a_forked_process_has_connections_of_its_own(server: ScriptedServer, cli: Cli) -> None:
     cli.create("machine", server.machine())
     server.answer("/token", Answer(200, tokens(1)))
@@ -257,6 +262,115 @@ def test_a_forked_process_has_connections_of_its_own(server: ScriptedServer, cli
         assert child.exitcode == 0
         assert results.get() == connection.token().access_token
     assert len(server.requests()) == 1
+
+
+def in_a_forked_process(act: Callable[[], object]) -> object:
+    """What comes of it there, where it comes to an end."""
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    child = context.Process(target=lambda: results.put(act()))
+    child.start()
+    child.join(20)
+    child.kill()
+    child.join()
+    return None if results.empty() else results.get()
+
+
+@needs_fork
+def test_a_forked_process_waits_for_no_thread_of_the_other(server: ScriptedServer) -> None:
+    go_on = threading.Event()
+    server.answer("/token", Answer(200, tokens(1), until=go_on), Answer(200, tokens(2)))
+    with tokenwell.open("machine", server.machine(), host=tokenwell.Host()) as connection:
+        renewing = threading.Thread(target=connection.token)
+        renewing.start()
+        waiting = threading.Thread(target=connection.token)
+        try:
+            eventually("the request", lambda: server.requests())
+            waiting.start()
+            time.sleep(0.2)
+            token = in_a_forked_process(lambda: connection.token().access_token)
+        finally:
+            go_on.set()
+            renewing.join()
+            waiting.join()
+    assert token == tokens(2)["access_token"]
+
+
+@needs_fork
+def test_a_forked_process_gets_a_lease_that_a_thread_of_the_other_waits_for(
+    tmp_path: Path,
+) -> None:
+    store = tokenwell.FileStore(tmp_path)
+    held = tokenwell.FileStore(tmp_path).acquire_lease("crm.tokens", 60, 0)
+    assert held is not None
+    waiting = threading.Thread(target=store.acquire_lease, args=("crm.tokens", 60, 1))
+    waiting.start()
+    time.sleep(0.2)
+
+    def act() -> bool:
+        held.release()
+        return store.acquire_lease("crm.tokens", 60, 5) is not None
+
+    try:
+        assert in_a_forked_process(act)
+    finally:
+        held.release()
+        waiting.join()
+
+
+@needs_fork
+def test_a_forked_process_opens_the_store_while_the_other_is_asked_for_the_password(
+    tmp_path: Path,
+) -> None:
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    asked, typed = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        asked.set()
+        typed.wait(PATIENCE)
+        return "correct horse"
+
+    secrets = tokenwell.LocalSecrets(tmp_path, password=ask)
+    asking = threading.Thread(target=secrets.sealing_keys)
+    asking.start()
+    try:
+        assert asked.wait(PATIENCE)
+
+        def act() -> int:
+            typed.set()
+            return len(secrets.sealing_keys())
+
+        assert in_a_forked_process(act) == 1
+    finally:
+        typed.set()
+        asking.join()
+
+
+@needs_fork
+def test_a_forked_process_asks_for_the_metadata_while_the_other_does() -> None:
+    from tokenwell._egress import Egress
+
+    egress = Egress([], ["https://as.example"])
+    asked, answered = threading.Event(), threading.Event()
+
+    def fetch(url: str) -> None:
+        asked.set()
+        answered.wait(PATIENCE)
+
+    asking = threading.Thread(target=egress.discover, args=(fetch,))
+    asking.start()
+    try:
+        assert asked.wait(PATIENCE)
+        fetched: list[str] = []
+
+        def act() -> int:
+            egress.discover(fetched.append)
+            return len(fetched)
+
+        assert in_a_forked_process(act) == 2
+    finally:
+        answered.set()
+        asking.join()
 
 
 def test_a_key_in_the_keyring_is_shared_with_the_command_line(

@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import _fork
+
 Origin = tuple[str, str, int]
 
 _PORTS = {"https": 443, "http": 80}
@@ -86,8 +88,6 @@ class Egress:
     """The origins of one connection; ``None``: of none in particular."""
 
     def __init__(self, urls: Iterable[str] | None, issuers: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()
-        self._discovering = threading.Lock()
         self._next_discovery = 0.0
         self._issuer_urls = tuple(issuers)
         self._issuers = {found for issuer in self._issuer_urls if (found := origin(issuer))}
@@ -95,6 +95,12 @@ class Egress:
         if urls is not None:
             named = {found for url in urls if (found := origin(url))}
             self._origins = named | self._issuers
+        self._after_fork()
+        _fork.remade(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._discovering = threading.Lock()
 
     def allows(self, url: str) -> bool:
         """Whether a request to that URL may leave."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from argon2.low_level import Type, hash_secret_raw
 
+from . import _fork
 from ._seal import SealingKey
 from .secrets import SecretDenied, SecretNotFound, SecretUnavailable
 
@@ -37,6 +38,10 @@ class MasterPassword:
         self._given = given if isinstance(given, str) else None
         self._prompt = given if callable(given) else None
         self._asked: str | None = None
+        self._after_fork()
+        _fork.remade(self)
+
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
 
     @property

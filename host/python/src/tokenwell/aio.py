@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from . import _fork
 from . import connection as blocking
 from ._resource_server import Exchange, bearer
 from ._workers import Workers
@@ -47,10 +48,10 @@ class AsyncConnection:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._reset()
+        self._after_fork()
+        _fork.remade(self)
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
+    def _after_fork(self) -> None:
         self._workers = Workers("tokenwell-async")
 
     @property
@@ -86,8 +87,6 @@ class AsyncConnection:
         return await self._in_thread(lambda: connection._perform(begun, act))
 
     async def _in_thread(self, act: Callable[[], T]) -> T:
-        if self._pid != os.getpid():
-            self._reset()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()

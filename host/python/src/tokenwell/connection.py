@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from . import _config, _egress, _imports, _wasi, types
+from . import _config, _egress, _fork, _imports, _wasi, types
 from ._component import CONNECTIONS, INTERACTIVE, Guest, Runtime
 from ._http import HttpClient, HttpClients, HttpError, Response
 from ._loopback import Arrival, Listener, UserAgentUnavailable
@@ -138,7 +138,7 @@ class Host:
         self._events = events
         self._callback_timeout = float(callback_timeout)
         self._reset()
-        _hosts.add(self)
+        _fork.remade(self)
 
     @classmethod
     def in_directory(
@@ -168,6 +168,11 @@ class Host:
         self._event_lock = threading.Lock()
         self._event_job: Job[None] | None = None
         self._event_queue: list[Event] = []
+
+    def _after_fork(self) -> None:
+        # Not freed: the other process has its sockets in use.
+        _leaked.append(self._http)
+        self._reset()
 
     def connection(self, name: str, config: Config, *, origins: Iterable[str] = ()) -> Connection:
         """Opens a connection. Neither the store nor the network is touched, and the
@@ -314,7 +319,6 @@ def _is_trusted(target: object) -> bool:
     )
 
 
-_hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -327,18 +331,12 @@ def _refuse_within_callback() -> None:
 
 
 def _after_fork() -> None:
-    """A forked process has none of the threads, and must not use the sockets."""
-    global _runtime, _runtime_lock
+    global _runtime, _runtime_lock, _default_lock
     _runtime_lock = threading.Lock()
-    # Neither is freed: what the other process had under way is in them.
+    _default_lock = threading.Lock()
+    # Not freed: what the other process had under way is in it.
     _leaked.append(_runtime)
     _runtime = None
-    for host in _hosts:
-        _leaked.append(host._http)
-        host._reset()
-    for connection in _connections:
-        _leaked.append(connection._idle)
-        connection._reset()
 
 
 _leaked: list[object] = []
@@ -539,6 +537,7 @@ class Connection:
         self._known: _Known | None = None
         self._client: HttpClient | None = None
         self._reset()
+        _fork.remade(self)
         _connections.add(self)
         # The name is judged now, and not by the first call.
         with self._guest():
@@ -551,6 +550,11 @@ class Connection:
         self._ended = threading.Condition(self._lock)
         self._idle: list[tuple[Guest, Any]] = []
         self._client = None
+
+    def _after_fork(self) -> None:
+        # Not freed, as the component in it.
+        _leaked.append(self._idle)
+        self._reset()
 
     @property
     def name(self) -> str:

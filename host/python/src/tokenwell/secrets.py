@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import _files, _seal
+from . import _files, _fork, _seal
 from ._seal import SealingKey
 from .store import (
     Entry,
@@ -145,8 +145,12 @@ class LocalSecrets(Secrets):
         self._announce = announce
         self.asks = callable(password) or announce is not None
         """Whether it calls functions that it was given."""
-        self._lock = threading.Lock()
         self._known: list[SealingKey] = []
+        self._after_fork()
+        _fork.remade(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def resolve(self, reference: str) -> str:
         scheme, colon, rest = reference.partition(":")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from . import _files
+from . import _files, _fork
 
 __all__ = [
     "UNCHANGED",
@@ -175,9 +175,12 @@ class _Turnstile:
     take it, so that a thousand callers cost no more than one."""
 
     def __init__(self) -> None:
+        self._releases = 0
+        self.make_locks()
+
+    def make_locks(self) -> None:
         self.first = threading.Lock()
         self._lock = threading.Condition()
-        self._releases = 0
 
     def release(self) -> None:
         with self._lock:
@@ -211,6 +214,12 @@ class _Turnstiles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._keys: dict[str, _Turnstile] = {}
+        _fork.remade(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for turnstile in self._keys.values():
+            turnstile.make_locks()
 
     def at(self, key: str) -> _Turnstile:
         with self._lock:
@@ -233,6 +242,13 @@ class MemoryStore(TokenStore):
         # A slot stays when its entry is deleted, for the numbers' sake.
         self._slots: dict[str, _Slot] = {}
         self._turnstiles = _Turnstiles()
+        _fork.remade(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        # Whoever held a lease holds it in the other process, which has its own records.
+        for slot in self._slots.values():
+            slot.held_until = 0.0
 
     def load(self, key: str, known: int | None = None) -> Entry | Unchanged | None:
         check_key(key)
