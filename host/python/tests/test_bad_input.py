@@ -3,7 +3,11 @@ do not fit: an error of Python's kind that names the field, nothing lost, no han
 
 from __future__ import annotations
 
+import asyncio
 import decimal
+import os
+import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -271,6 +275,57 @@ def test_a_browser_that_comes_back_after_close_is_told_so(server: ScriptedServer
     with pytest.raises(httpx.HTTPError):
         httpx.get(query["redirect_uri"], params={"code": "x", "state": query["state"]})
     assert server.requests() == []
+
+
+def user_config(server: ScriptedServer) -> tuple[dict[str, Any], int]:
+    """The config of a client with a user, whose redirect comes to that port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    config = {
+        "client_id": "client",
+        "authorization_endpoint": server.url("/authorize"),
+        "token_endpoint": server.url("/token"),
+        "redirect_uri": f"http://127.0.0.1:{port}/oauth2",
+    }
+    return config, port
+
+
+def test_an_authorization_that_is_cancelled_gives_its_port_back(server: ScriptedServer) -> None:
+    config, _ = user_config(server)
+    opened: list[str] = []
+    host = tokenwell.Host(user_agent=tokenwell.Browser(open_url=opened.append))
+
+    async def main() -> None:
+        async with tokenwell.open_async("own", config, host=host) as connection:
+            for _ in range(3):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(connection.authorize(timeout=60), 0.3)
+
+    asyncio.run(main())
+    assert len(opened) == 3
+
+
+def test_an_authorization_that_is_interrupted_gives_its_port_back(
+    server: ScriptedServer,
+) -> None:
+    config, port = user_config(server)
+
+    def open_url(url: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    host = tokenwell.Host(user_agent=tokenwell.Browser(open_url=open_url))
+    with tokenwell.open("own", config, host=host) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            connection.authorize(timeout=300)
+
+        def is_free() -> bool:
+            try:
+                socket.create_server(("127.0.0.1", port)).close()
+            except OSError:
+                return False
+            return True
+
+        eventually("free port", is_free)
 
 
 def test_a_renewal_under_way_survives_close(server: ScriptedServer, tmp_path: Path) -> None:

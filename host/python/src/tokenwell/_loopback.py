@@ -25,7 +25,7 @@ from .types import FormPost, Outcome, Redirect, RedirectUrl
 DEFAULT_PATH = "/oauth2"
 """The path of the redirect URI where the host may choose."""
 
-BIND_ATTEMPTS = 10
+BIND_ATTEMPTS = 25
 BIND_PAUSE_SECONDS = 0.02
 READ_LIMIT_SECONDS = 10.0
 """How long a client may take to send its request."""

@@ -40,8 +40,8 @@ def _as_coroutine(
 class AsyncConnection:
     """A :class:`~tokenwell.Connection` whose methods are coroutines.
 
-    A coroutine that is cancelled stops waiting; what its thread has begun goes on to its end,
-    so that no answer of a server is lost. ``async with`` waits for that, at most for the
+    A coroutine that is cancelled stops waiting, also for the user; what else its thread has
+    begun goes on to its end, so that no answer of a server is lost. ``async with`` waits for that, at most for the
     config's ``timeout``, and so does the end of the process. One object may be used from
     several event loops.
     """
@@ -84,7 +84,11 @@ class AsyncConnection:
     async def _run(self, act: Callable[[], T]) -> T:
         connection = self._connection
         begun = connection._begin()
-        return await self._in_thread(lambda: connection._perform(begun, act))
+        try:
+            return await self._in_thread(lambda: connection._perform(begun, act))
+        except asyncio.CancelledError:
+            begun.is_cancelled = True
+            raise
 
     async def _in_thread(self, act: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

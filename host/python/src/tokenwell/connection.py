@@ -79,6 +79,8 @@ IDLE_GUESTS = 2
 GUEST_AGE_SECONDS = 300.0
 """How long an instance is used: it keeps the metadata that it has fetched."""
 
+USER_STEP_SECONDS = 0.1
+"""How often it is looked, while the user is waited for, whether that is still of use."""
 TIMEOUT_SECONDS = 30.0
 """What ``timeout`` is where the config names none."""
 
@@ -87,6 +89,8 @@ _U32 = (1 << 32) - 1
 _runtime_lock = threading.Lock()
 _runtime: Runtime | None = None
 _in_callback = threading.local()
+_calls = threading.local()
+"""The call that a thread performs: ``begun``."""
 
 
 def _the_runtime() -> Runtime:
@@ -362,17 +366,22 @@ class _Services:
         name: str,
         egress: _egress.Egress,
         client: Callable[[], HttpClient],
-        is_cancelled: Callable[[], bool],
+        is_closed: Callable[[], bool],
     ) -> None:
         self._host = host
         self._key = f"{name}.tokens"
         self._trusts_store = _is_trusted(host._store)
         self._egress = egress
         self._client = client
-        self.is_cancelled = is_cancelled
+        self._is_closed = is_closed
+        self.begun: _Begun | None = None
         self.version: int | None = None
         self.cause: BaseException | None = None
         self.refusal: str | None = None
+
+    def is_cancelled(self) -> bool:
+        """Whether there is no use in waiting for the user."""
+        return self._is_closed() or (self.begun is not None and self.begun.is_cancelled)
 
     def note(self, error: Exception) -> None:
         """Keeps what an object of the user's raised."""
@@ -404,13 +413,13 @@ class _Services:
         return self._host._guarded(agent, lambda: getattr(agent, name)(*arguments), **guard)
 
     def next_arrival(self, listener: Listener, wait: float) -> Arrival | None:
-        """Awaits an arrival a second at a time, to see when the connection is closed."""
+        """Awaits an arrival, and looks now and then whether that is still of use."""
         deadline = time.monotonic() + wait
         while True:
             if self.is_cancelled():
-                raise UserAgentUnavailable("the connection has been closed")
+                raise UserAgentUnavailable("the connection was closed, or the call given up")
             left = max(deadline - time.monotonic(), 0.0)
-            step = min(left, 0.5)
+            step = min(left, USER_STEP_SECONDS)
             arrival: Arrival | None = self._host._guarded(
                 listener,
                 lambda: listener.next(step),
@@ -498,6 +507,8 @@ def _to_its_end(
 
     @functools.wraps(method)
     def run(self: Connection, /, *arguments: P.args, **named: P.kwargs) -> T:
+        if getattr(_calls, "begun", None) is not None:
+            return method(self, *arguments, **named)
         _refuse_within_callback()
         begun = self._begin()
 
@@ -505,15 +516,22 @@ def _to_its_end(
             return self._perform(begun, lambda: method(self, *arguments, **named))
 
         # What a signal's handler raises, KeyboardInterrupt for one, is raised there alone.
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
+            return perform()
+        try:
             return self._host._workers.start(perform).wait()
-        return perform()
+        except BaseException:
+            begun.is_cancelled = True
+            raise
 
     return run
 
 
 class _Begun:
     """A call that has been begun."""
+
+    is_cancelled = False
+    """Whether nobody waits for what comes of it: then it does not wait for the user."""
 
 
 class Connection:
@@ -842,18 +860,22 @@ class Connection:
         return begun
 
     def _perform(self, begun: _Begun, act: Callable[[], T]) -> T:
+        _calls.begun = begun
         try:
             return act()
         finally:
+            _calls.begun = None
             with self._lock:
                 self._under_way.discard(begun)
                 self._ended.notify_all()
 
     def _await_calls(self, since: float) -> None:
-        """Waits until what has been begun is over, for as long as a request may take, from
-        a time of the monotonic clock on."""
+        """Waits until what has been begun, and does not wait for the user, is over, for as
+        long as a request may take, from a time of the monotonic clock on."""
         until = since + (self._config["timeout"] or TIMEOUT_SECONDS)
         with self._lock:
+            for begun in self._under_way:
+                begun.is_cancelled = True
             self._ended.wait_for(lambda: not self._under_way, max(until - time.monotonic(), 0))
 
     # ---- instances
@@ -883,6 +905,7 @@ class Connection:
             guest.services.cause = None
             guest.services.refusal = None
             guest.services.version = None
+            guest.services.begun = getattr(_calls, "begun", None)
             try:
                 yield _Call(guest, connection)
             finally:
