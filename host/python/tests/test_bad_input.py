@@ -4,11 +4,13 @@ do not fit: an error of Python's kind that names the field, nothing lost, no han
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import decimal
 import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +328,66 @@ def test_an_authorization_that_is_interrupted_gives_its_port_back(
             return True
 
         eventually("free port", is_free)
+
+
+def device_config(server: ScriptedServer) -> dict[str, Any]:
+    begun = {
+        "device_code": "d",
+        "user_code": "WDJB-MJHT",
+        "verification_uri": "https://as.client.example/device",
+        "expires_in": 600,
+        "interval": 1,
+    }
+    server.answer("/device", Answer(200, begun))
+    server.answer("/token", Answer(400, {"error": "authorization_pending"}))
+    return {
+        "grant_type": "device_code",
+        "client_id": "client",
+        "device_authorization_endpoint": server.url("/device"),
+        "token_endpoint": server.url("/token"),
+    }
+
+
+def test_waiting_for_a_devices_user_ends_with_close(server: ScriptedServer) -> None:
+    host = tokenwell.Host(user_agent=tokenwell.Browser(show_device_code=lambda device: None))
+    connection = tokenwell.open("own", device_config(server), host=host)
+
+    def close() -> None:
+        eventually("a question", lambda: server.requests())
+        connection.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(tokenwell.ClosedError):
+        connection.authorize(timeout=300)
+    closing.join()
+    asked = len(server.requests())
+    time.sleep(1.5)
+    assert len(server.requests()) == asked
+
+
+def test_what_a_devices_user_has_granted_is_stored_after_close(server: ScriptedServer) -> None:
+    store = OwnStore()
+    host = host_with(
+        store, user_agent=tokenwell.Browser(show_device_code=lambda device: None)
+    )
+    connection = tokenwell.open("own", device_config(server), host=host)
+    server.answer("/token", Answer(200, tokens(1)))
+    failures = 3
+
+    def fail() -> None:
+        nonlocal failures
+        if server.requests() and failures:
+            failures -= 1
+            connection.close()
+            raise OSError("the disk is full")
+
+    store.before["compare_and_swap"] = fail
+    with contextlib.suppress(tokenwell.Error):
+        connection.authorize(timeout=300)
+    assert failures == 0
+    with tokenwell.open("own", device_config(server), host=host) as again:
+        assert again.token().access_token == tokens(1)["access_token"]
 
 
 def test_a_renewal_under_way_survives_close(server: ScriptedServer, tmp_path: Path) -> None:

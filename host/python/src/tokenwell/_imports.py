@@ -253,6 +253,7 @@ def _show_device_code(guest: Guest, connection: str, device: dict[str, Any]) -> 
     def act() -> None:
         shown = types.device_authorization(device)
         guest.services.user_agent_call("show_device_code", connection, shown)
+        guest.services.awaits_user = True
 
     return _outcome(guest, "the user agent's show_device_code", act, _user_agent_failed)
 

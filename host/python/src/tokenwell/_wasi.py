@@ -147,7 +147,7 @@ def wait(guest: Guest, pollables: list[Pollable]) -> list[int]:
                 one.perform(left)
                 break
         else:
-            time.sleep(left)
+            guest.services.sleep(left)
 
 
 def _pollable(guest: Guest, number: int) -> Pollable:

@@ -81,6 +81,7 @@ GUEST_AGE_SECONDS = 300.0
 
 USER_STEP_SECONDS = 0.1
 """How often it is looked, while the user is waited for, whether that is still of use."""
+GIVEN_UP = "the connection was closed, or the call given up"
 TIMEOUT_SECONDS = 30.0
 """What ``timeout`` is where the config names none."""
 
@@ -375,6 +376,7 @@ class _Services:
         self._client = client
         self._is_closed = is_closed
         self.begun: _Begun | None = None
+        self.awaits_user = False
         self.version: int | None = None
         self.cause: BaseException | None = None
         self.refusal: str | None = None
@@ -417,7 +419,7 @@ class _Services:
         deadline = time.monotonic() + wait
         while True:
             if self.is_cancelled():
-                raise UserAgentUnavailable("the connection was closed, or the call given up")
+                raise UserAgentUnavailable(GIVEN_UP)
             left = max(deadline - time.monotonic(), 0.0)
             step = min(left, USER_STEP_SECONDS)
             arrival: Arrival | None = self._host._guarded(
@@ -428,6 +430,15 @@ class _Services:
             )
             if arrival is not None or left <= step:
                 return arrival
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps; raises :class:`ClosedError` where that is between two questions whether the
+        user has decided on a device's code, and of no use any longer."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.awaits_user and self.is_cancelled():
+                raise ClosedError(GIVEN_UP)
+            time.sleep(min(left, USER_STEP_SECONDS) if self.awaits_user else left)
 
     def quietly(self, act: Callable[[], None]) -> None:
         with contextlib.suppress(Exception):
@@ -463,6 +474,9 @@ class _Services:
             self.refusal = error.refusal
             raise
         self._egress.learn(method, url, response.status, response.body)
+        if response.status == 200:
+            # The user has decided: what came has to be stored, whoever still waits.
+            self.awaits_user = False
         return response
 
 
