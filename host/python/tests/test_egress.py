@@ -51,6 +51,41 @@ def test_a_renewal_goes_where_the_credential_was_issued(
             assert connection.refresh().access_token == tokens(2)["access_token"]
 
 
+def test_an_issuer_that_is_failing_for_a_moment_is_asked_again(
+    server: ScriptedServer, tmp_path: object
+) -> None:
+    with ending(ScriptedServer()) as tokens_from:
+        found = metadata(server, tokens_from.url("/token"))
+        server.answer(WELL_KNOWN, found)
+        tokens_from.answer("/token", Answer(200, tokens(1)), Answer(200, tokens(2)))
+        config = server.machine(issuer=server.origin)
+        del config["token_endpoint"]
+        directory = str(tmp_path)
+        with tokenwell.open("found", config, directory=directory) as connection:
+            connection.token()
+        server.answer(WELL_KNOWN, Answer(503, {}))
+        with tokenwell.open("found", config, directory=directory) as connection:
+            with pytest.raises(tokenwell.UnavailableError):
+                connection.refresh()
+            server.answer(WELL_KNOWN, found)
+            assert connection.refresh().access_token == tokens(2)["access_token"]
+
+
+def test_a_refused_origin_is_named(server: ScriptedServer, tmp_path: object) -> None:
+    with ending(ScriptedServer()) as tokens_from:
+        server.answer(WELL_KNOWN, metadata(server, tokens_from.url("/token")))
+        tokens_from.answer("/token", Answer(200, tokens(1)))
+        config = server.machine(issuer=server.origin)
+        del config["token_endpoint"]
+        directory = str(tmp_path)
+        with tokenwell.open("found", config, directory=directory) as connection:
+            connection.token()
+        server.answer(WELL_KNOWN, metadata(server, server.url("/token")))
+        with tokenwell.open("found", config, directory=directory) as connection:
+            with pytest.raises(tokenwell.ForbiddenError, match=tokens_from.origin):
+                connection.refresh()
+
+
 def test_a_redirect_is_not_followed(server: ScriptedServer) -> None:
     with ending(ScriptedServer()) as elsewhere:
         server.answer("/token", Answer(307, {}, headers={"location": elsewhere.url("/token")}))

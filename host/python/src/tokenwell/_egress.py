@@ -15,8 +15,8 @@ connection's own are those of
 The last is what the component believes too, except that it compares the whole
 issuer. A credential keeps the endpoints that issued it, so a renewal may go to one
 before this process has seen the metadata: then the host fetches it itself, once a
-minute at most, and looks again. A redirect is an answer and not followed, so that no origin is added by
-one. What concerns no connection (the metadata of a resource, registration) is held
+minute at most where the issuer answers, and looks again. A redirect is an answer and
+not followed, so that no origin is added by one. What concerns no connection (the metadata of a resource, registration) is held
 to the first sentence alone, and bears no token of a connection.
 """
 
@@ -108,18 +108,26 @@ class Egress:
             return False
         return self._origins is None or origin(url) in self._origins
 
-    def discover(self, fetch: Callable[[str], tuple[int, bytes] | None]) -> None:
-        """Fetches the metadata of the issuers, unless that was done just now."""
+    def discover(self, fetch: Callable[[str], tuple[int, bytes] | None]) -> bool:
+        """Fetches the metadata of the issuers, unless that was done just now, and tells
+        whether what they name is known now. An issuer that does not answer, or is failing,
+        says nothing of it."""
         with self._discovering:
             if time.monotonic() < self._next_discovery:
-                return
+                return True
+            is_known = True
             for issuer in self._issuer_urls:
-                for url in _metadata_urls(issuer):
-                    answer = fetch(url) if self.allows(url) else None
+                answers = []
+                for url in filter(self.allows, _metadata_urls(issuer)):
+                    answers.append(answer := fetch(url))
                     if answer is not None and answer[0] == 200:
                         self.learn("GET", url, *answer)
+                        answers.clear()
                         break
-            self._next_discovery = time.monotonic() + DISCOVERY_PAUSE_SECONDS
+                is_known &= all(one is not None and not _may_pass(one[0]) for one in answers)
+            if is_known:
+                self._next_discovery = time.monotonic() + DISCOVERY_PAUSE_SECONDS
+            return is_known
 
     def learn(self, method: str, url: str, status: int, body: bytes) -> None:
         """Looks whether a response is the metadata of the connection's issuer, and
@@ -163,6 +171,11 @@ def of_config(
                 if one["name"] == "issuer":
                     issuers.append(url)
     return Egress([*urls, *further], issuers)
+
+
+def _may_pass(status: int) -> bool:
+    """Whether an answer says nothing but that the server is failing or has too much to do."""
+    return status >= 500 or status == 429
 
 
 def _metadata_urls(issuer: str) -> list[str]:

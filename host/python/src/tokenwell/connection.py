@@ -462,9 +462,13 @@ class _Services:
                     return None
                 return found.status, found.body
 
-            if _egress.may_carry_a_token(url):
-                self._egress.discover(fetch)
+            is_known = not _egress.may_carry_a_token(url) or self._egress.discover(fetch)
             if not self._egress.allows(url):
+                if not is_known:
+                    raise HttpError(("destination-unavailable", None))
+                at = _egress.origin(url)
+                place = "what is no URL" if at is None else f"{at[0]}://{at[1]}:{at[2]}"
+                self.refusal = f"{place} is none of the origins that the connection may send to"
                 raise HttpError(("HTTP-request-denied", None))
         try:
             response = client.send(method, url, headers, body, **timeouts)
