@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import multiprocessing
 import os
+import signal
 import stat
 import sys
 import threading
@@ -102,6 +104,92 @@ def test_a_wrong_password_is_told_and_changes_nothing(
     assert failed.value.storage == "wrong-key"
     assert "battery" not in str(failed.value) and "horse" not in str(failed.value)
     assert (cli.directory / "machine.tokens").read_bytes() == before
+
+
+def test_a_password_is_asked_for_in_the_callers_thread_for_as_long_as_it_takes(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    asked: list[threading.Thread] = []
+
+    def ask() -> str:
+        asked.append(threading.current_thread())
+        time.sleep(0.6)
+        return "correct horse"
+
+    host = tokenwell.Host.in_directory(tmp_path, password=ask, callback_timeout=0.5)
+    with tokenwell.open("machine", server.machine(), host=host) as connection:
+        assert connection.token().access_token == tokens(1)["access_token"]
+        connection.refresh()
+    assert asked == [threading.current_thread()]
+
+
+def test_a_mistyped_password_is_asked_for_again(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    typed = iter(["correct hoarse", "correct horse"])
+    with tokenwell.open(
+        "machine", server.machine(), directory=tmp_path, password=lambda: next(typed)
+    ) as connection:
+        with pytest.raises(tokenwell.StorageError) as failed:
+            connection.token()
+        assert failed.value.storage == "wrong-key"
+        assert connection.token().access_token == tokens(1)["access_token"]
+
+
+def test_ctrl_c_ends_the_question_for_the_password(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    ended: list[str] = []
+
+    def ask() -> str:
+        if not ended:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(PATIENCE)
+            finally:
+                ended.append("as getpass does, with the terminal as it was")
+        return "correct horse"
+
+    with tokenwell.open(
+        "machine", server.machine(), directory=tmp_path, password=ask
+    ) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            connection.token()
+        assert ended
+        assert connection.token().access_token == tokens(1)["access_token"]
+
+
+def test_leaving_a_connection_does_not_wait_for_a_password(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    asked, typed = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        asked.set()
+        typed.wait(PATIENCE)
+        return "correct horse"
+
+    async def main() -> None:
+        async with tokenwell.open_async(
+            "machine", server.machine(timeout=60), directory=tmp_path, password=ask
+        ) as connection:
+            asking = asyncio.create_task(connection.token())
+            while not asked.is_set():
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            began.append(time.monotonic())
+
+    began: list[float] = []
+    try:
+        asyncio.run(main())
+        assert time.monotonic() - began[0] < 10
+    finally:
+        typed.set()
 
 
 def test_a_replaced_key_is_followed(server: ScriptedServer, cli: Cli, tmp_path: Path) -> None:

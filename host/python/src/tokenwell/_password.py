@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from argon2.low_level import Type, hash_secret_raw
 
@@ -31,6 +32,28 @@ _MOST = (1024 * 1024, 16, 16)
 _SALT_LENGTH = 16
 
 
+T = TypeVar("T")
+
+_later = threading.local()
+
+
+class PasswordWanted(Exception):
+    """A master password has to be asked for first: ``password``."""
+
+    def __init__(self, password: MasterPassword) -> None:
+        super().__init__("the master password has to be asked for")
+        self.password = password
+
+
+def asking_later(act: Callable[[], T]) -> T:
+    """Raises :class:`PasswordWanted` in place of asking for a master password."""
+    _later.active = True
+    try:
+        return act()
+    finally:
+        _later.active = False
+
+
 class MasterPassword:
     """The master password: at hand, to be asked for, or none."""
 
@@ -51,12 +74,22 @@ class MasterPassword:
     def _reveal(self) -> str:
         if self._given is not None:
             return self._given
+        if self._prompt is None:
+            raise SecretNotFound(
+                "what is stored is sealed under a master password, and none was given"
+            )
+        if getattr(_later, "active", False):
+            asked = self._asked
+            if asked is None:
+                raise PasswordWanted(self)
+            return asked
+        return self.ask()
+
+    def ask(self) -> str:
+        """The password that the user types, or has typed before."""
+        assert self._prompt is not None
         with self._lock:
             if self._asked is None:
-                if self._prompt is None:
-                    raise SecretNotFound(
-                        "what is stored is sealed under a master password, and none was given"
-                    )
                 try:
                     self._asked = self._prompt()
                 except Exception as error:
@@ -87,8 +120,13 @@ class MasterPassword:
                 "the store's key is made with less than is safe: "
                 f"{made.memory} KiB and {made.passes} passes"
             )
-        key = made.derive(self._reveal())
+        password = self._reveal()
+        key = made.derive(password)
         if _check(key) != expected:
+            with self._lock:
+                # It may have been mistyped: the next time it is asked for again.
+                if self._asked == password:
+                    self._asked = None
             raise SecretNotFound(
                 "the master password is not the one that this was sealed with"
             )

@@ -38,6 +38,10 @@ class Job(Generic[T]):
         if abandoned is not None and self._error is None:
             abandoned(value)  # type: ignore[arg-type]
 
+    def is_over(self, seconds: float) -> bool:
+        """Whether it is over within so many seconds."""
+        return self._done.wait(seconds)
+
     def wait(
         self, seconds: float | None = None, abandon: Callable[[T], None] | None = None
     ) -> T:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import queue
 import threading
 import time
 import weakref
@@ -20,6 +21,7 @@ from . import _config, _egress, _fork, _imports, _wasi, types
 from ._component import CONNECTIONS, INTERACTIVE, Guest, Runtime
 from ._http import HttpClient, HttpClients, HttpError, Response
 from ._loopback import Arrival, Listener, UserAgentUnavailable
+from ._password import PasswordWanted, asking_later
 from ._trust import Trust
 from ._workers import Job, Workers
 from .errors import (
@@ -310,7 +312,21 @@ class Host:
 
         return self._workers.start(work).wait(self._callback_timeout + more_seconds, abandon)
 
+    def _secrets_call(self, name: str, *arguments: Any) -> Any:
+        """Calls into the secrets. A master password is asked for apart from that, since the
+        user takes as long as he does: in the thread of whoever called the connection, which
+        Ctrl-C interrupts."""
+        secrets = self._secrets
 
+        def act() -> Any:
+            return asking_later(lambda: getattr(secrets, name)(*arguments))
+
+        while True:
+            try:
+                return self._guarded(secrets, act)
+            except PasswordWanted as wanted:
+                begun = getattr(_calls, "begun", None) or _Begun()
+                begun.ask(wanted.password.ask)
 
 
 def _is_trusted(target: object) -> bool:
@@ -407,8 +423,7 @@ class _Services:
         return _GuardedLease(self._host, lease)
 
     def secrets_call(self, name: str, *arguments: Any) -> Any:
-        secrets = self._host._secrets
-        return self._host._guarded(secrets, lambda: getattr(secrets, name)(*arguments))
+        return self._host._secrets_call(name, *arguments)
 
     def user_agent_call(self, name: str, *arguments: Any, **guard: Any) -> Any:
         agent = self._host._user_agent
@@ -536,8 +551,12 @@ def _to_its_end(
         # What a signal's handler raises, KeyboardInterrupt for one, is raised there alone.
         if threading.current_thread() is not threading.main_thread():
             return perform()
+        begun.errands = queue.SimpleQueue()
         try:
-            return self._host._workers.start(perform).wait()
+            job = self._host._workers.start(perform)
+            while (errand := begun.errands.get()) is not None:
+                errand.run()
+            return job.wait()
         except BaseException:
             begun.is_cancelled = True
             raise
@@ -550,6 +569,36 @@ class _Begun:
 
     is_cancelled = False
     """Whether nobody waits for what comes of it: then it does not wait for the user."""
+    asks = False
+    """Whether the user is being asked for something."""
+    errands: queue.SimpleQueue[Job[Any] | None] | None = None
+    """What its caller does for it, where another thread performs it. It ends with ``None``."""
+
+    def ask(self, act: Callable[[], T]) -> T:
+        """Asks the user for something, in the thread of the caller."""
+
+        def asking() -> T:
+            _in_callback.active = True
+            try:
+                return act()
+            finally:
+                _in_callback.active = False
+
+        if self.is_cancelled:
+            raise ClosedError(GIVEN_UP)
+        self.asks = True
+        try:
+            if self.errands is None:
+                return asking()
+            errand = Job(asking)
+            self.errands.put(errand)
+            # A caller that has been interrupted elsewhere does no errands.
+            while not errand.is_over(USER_STEP_SECONDS):
+                if self.is_cancelled:
+                    raise ClosedError(GIVEN_UP)
+            return errand.wait()
+        finally:
+            self.asks = False
 
 
 class Connection:
@@ -886,6 +935,8 @@ class Connection:
             with self._lock:
                 self._under_way.discard(begun)
                 self._ended.notify_all()
+            if begun.errands is not None:
+                begun.errands.put(None)
 
     def _await_calls(self, since: float) -> None:
         """Waits until what has been begun, and does not wait for the user, is over, for as
@@ -894,7 +945,10 @@ class Connection:
         with self._lock:
             for begun in self._under_way:
                 begun.is_cancelled = True
-            self._ended.wait_for(lambda: not self._under_way, max(until - time.monotonic(), 0))
+            self._ended.wait_for(
+                lambda: all(begun.asks for begun in self._under_way),
+                max(until - time.monotonic(), 0),
+            )
 
     # ---- instances
 
@@ -981,9 +1035,9 @@ class Connection:
         return Trust(self._name, store, lambda act: host._guarded(store, act), host._emit)
 
     def _resolve(self, field: str, reference: str) -> str:
-        secrets = self._host._secrets
         try:
-            return self._host._guarded(secrets, lambda: secrets.resolve(reference))
+            value: str = self._host._secrets_call("resolve", reference)
+            return value
         except SecretNotFound as error:
             mend = "name a PEM file that the host can read"
             raise not_configured([Problem(field, "error", str(error), mend)]) from error
@@ -1086,7 +1140,9 @@ def open_connection(
 
     With ``directory`` its tokens are kept there, shared with the command line and all
     processes, and without ``config`` it is that of ``NAME.json`` there, as ``tokenwell
-    create`` writes it. ``password`` is the master password, or a function that asks for it.
+    create`` writes it. ``password`` is the master password, or a function that asks for it
+    once it is needed, for as long as it likes: in the thread that called the connection, and
+    again where what was typed is not the one.
     Without a directory they are kept in memory, for all connections of the process that are
     opened so; ``host`` is one of your own making.
 
