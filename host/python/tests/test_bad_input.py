@@ -140,6 +140,29 @@ def test_a_store_that_never_returns_is_given_up(server: ScriptedServer, method: 
         go_on.set()
 
 
+def test_a_store_in_which_the_packages_own_secrets_never_return_is_given_up(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+
+    class Keys(OwnStore):
+        def load(self, key: str, known: int | None = None) -> Any:
+            if key == "tokenwell.keys":
+                go_on.wait(PATIENCE)
+            return super().load(key, known)
+
+    keys = Keys()
+    secrets = tokenwell.LocalSecrets(tmp_path, store=keys)
+    host = tokenwell.Host(store=keys, secrets=secrets, callback_timeout=SHORT)
+    try:
+        with tokenwell.open("own", server.machine(), host=host) as connection:
+            with pytest.raises(tokenwell.StorageError) as failed:
+                connection.token()
+        assert isinstance(failed.value.__cause__, TimeoutError)
+    finally:
+        go_on.set()
+
+
 def test_secrets_that_never_return_are_given_up(server: ScriptedServer) -> None:
     go_on = threading.Event()
 

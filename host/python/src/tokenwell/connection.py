@@ -330,13 +330,18 @@ class Host:
 
 
 def _is_trusted(target: object) -> bool:
-    """Whether it is this package's own, without a function of the user's in it, and so
-    returns in time."""
+    """Whether it is this package's own, without a function or a store of the user's in it,
+    and so returns in time."""
     kind = type(target)
     return (
         kind is FileStore
         or kind is MemoryStore
-        or (isinstance(target, LocalSecrets) and kind is LocalSecrets and not target.asks)
+        or (
+            isinstance(target, LocalSecrets)
+            and kind is LocalSecrets
+            and not target.asks
+            and _is_trusted(target._store)
+        )
     )
 
 
