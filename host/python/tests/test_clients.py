@@ -136,6 +136,21 @@ def test_a_redirect_to_elsewhere_does_not_get_the_token(
 
 
 @every_client
+def test_where_a_redirect_has_led_to_cannot_have_the_token_renewed(
+    ask: Any, server: ScriptedServer, connection: Any
+) -> None:
+    from support import ending
+
+    with ending(ScriptedServer()) as elsewhere:
+        elsewhere.answer("/api", REFUSED)
+        server.answer("/api", Answer(307, {}, headers={"location": elsewhere.url("/api")}))
+        more = {} if ask is ask_with_requests else {"follow_redirects": True}
+        assert ask(connection, server.url("/api"), content="x=1", **more) == 401
+        assert len(elsewhere.headers("/api")) == 1
+    assert len(server.requests("/token")) == 1
+
+
+@every_client
 def test_the_client_gets_the_connections_own_error(ask: Any, server: ScriptedServer) -> None:
     server.answer("/token", Answer(400, {"error": "invalid_client"}))
     host = tokenwell.Host()

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Generator
 import httpx
 
 from . import _resource_server as resource_server
+from ._egress import origin
 from .aio import AsyncConnection
 from .connection import Connection
 
@@ -63,6 +64,10 @@ def _begin(request: httpx.Request) -> resource_server.Exchange:
 def _again(
     exchange: resource_server.Exchange, request: httpx.Request, response: httpx.Response
 ) -> bool:
-    return isinstance(request.stream, httpx.ByteStream) and exchange.again(
-        request.headers, response.status_code, response.headers
+    # Where a redirect has led elsewhere, the answer says nothing of the token: it was not sent.
+    is_from_there = origin(str(response.request.url)) == origin(exchange.url)
+    return (
+        is_from_there
+        and isinstance(request.stream, httpx.ByteStream)
+        and exchange.again(request.headers, response.status_code, response.headers)
     )
