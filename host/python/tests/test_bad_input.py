@@ -6,16 +6,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import decimal
+import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PATIENCE, Answer, ScriptedServer, eventually, tokens
+from support import PATIENCE, Answer, Process, ScriptedServer, ending, eventually, tokens
 
 import tokenwell
 from tokenwell.store import Entry, Lease, MemoryStore, StoreDenied, TokenStore
@@ -196,6 +198,38 @@ def test_a_receiver_of_events_that_never_returns_holds_nobody_up(
                 connection.refresh()
     finally:
         go_on.set()
+
+
+SHORT_LIVED = """
+import json, sys, time, tokenwell
+
+def hear(event):
+    time.sleep(float(sys.argv[2]))
+    print(event.kind, flush=True)
+
+host = tokenwell.Host(events=hear)
+with host.connection("short", json.loads(sys.argv[1])) as connection:
+    connection.token()
+    connection.clear()
+"""
+
+
+def test_a_receiver_of_events_hears_all_before_the_process_ends(server: ScriptedServer) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    config = json.dumps(server.machine())
+    with ending(Process(sys.executable, "-c", SHORT_LIVED, config, "0.3")) as process:
+        code, output, errors = process.finish()
+    assert code == 0, errors
+    assert output.split() == ["renewed", "cleared"]
+
+
+def test_a_receiver_of_events_that_never_returns_does_not_keep_the_process_from_ending(
+    server: ScriptedServer,
+) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    config = json.dumps(server.machine())
+    with ending(Process(sys.executable, "-c", SHORT_LIVED, config, "1000")) as process:
+        assert process.finish()[0] == 0
 
 
 def test_a_receiver_of_events_that_raises_hears_of_the_next(server: ScriptedServer) -> None:

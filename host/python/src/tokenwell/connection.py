@@ -83,6 +83,8 @@ GUEST_AGE_SECONDS = 300.0
 
 USER_STEP_SECONDS = 0.1
 """How often it is looked, while the user is waited for, whether that is still of use."""
+EVENTS_SECONDS = 5.0
+"""How long the end of the process waits for those who are told of events."""
 GIVEN_UP = "the connection was closed, or the call given up"
 TIMEOUT_SECONDS = 30.0
 """What ``timeout`` is where the config names none."""
@@ -112,7 +114,8 @@ class Host:
     Without a store everything is kept in memory; a store of your own needs ``secrets``
     too, since what it keeps would be sealed with a key that is gone with the process.
     ``events`` is called with each :class:`Event`, one at a time, from a thread of its
-    own; what it raises is ignored. ``callback_timeout`` is how long, in seconds, a method
+    own, for which the end of the process waits for five seconds at most; what it raises is
+    ignored. ``callback_timeout`` is how long, in seconds, a method
     of a store, of secrets or of a user agent of your own may take: then the call fails,
     and the method's thread is left to itself.
     """
@@ -146,6 +149,7 @@ class Host:
         self._callback_timeout = float(callback_timeout)
         self._reset()
         _fork.remade(self)
+        _hosts.add(self)
 
     @classmethod
     def in_directory(
@@ -172,7 +176,7 @@ class Host:
     def _reset(self) -> None:
         self._workers = Workers("tokenwell")
         self._http = HttpClients()
-        self._event_lock = threading.Lock()
+        self._event_lock = threading.Condition()
         self._event_job: Job[None] | None = None
         self._event_queue: list[Event] = []
 
@@ -282,6 +286,7 @@ class Host:
                 with self._event_lock:
                     if not self._event_queue:
                         self._event_job = None
+                        self._event_lock.notify_all()
                         return
                     event = self._event_queue.pop(0)
                 with contextlib.suppress(Exception):
@@ -289,6 +294,12 @@ class Host:
                     self._events(event)
         finally:
             _in_callback.active = False
+
+    def _await_events(self, seconds: float) -> None:
+        """Waits until whoever is told of events has been told of all, for so many seconds at
+        most."""
+        with self._event_lock:
+            self._event_lock.wait_for(lambda: self._event_job is None, max(seconds, 0))
 
     def _guarded(
         self,
@@ -345,6 +356,7 @@ def _is_trusted(target: object) -> bool:
     )
 
 
+_hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
@@ -377,6 +389,9 @@ def _before_exit() -> None:
     began = time.monotonic()
     for connection in list(_connections):
         connection._await_calls(began)
+    until = time.monotonic() + EVENTS_SECONDS
+    for host in list(_hosts):
+        host._await_events(until - time.monotonic())
 
 
 class _Services:
