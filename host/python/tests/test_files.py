@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import multiprocessing
 import os
@@ -310,6 +311,30 @@ def test_what_another_process_has_renewed_is_handed_out(
         assert connection.token().access_token == tokens(2)["access_token"]
         assert connection.token().access_token == tokens(2)["access_token"]
     assert len(server.requests()) == 2
+
+
+def test_a_directory_that_is_there_may_be_told_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.mkdir
+
+    def mkdir(path: str | Path, *arguments: object, **named: object) -> None:
+        if not Path(path).is_relative_to(tmp_path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        real(path, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    store = tokenwell.FileStore(tmp_path / "new" / "connections")
+    assert isinstance(
+        store.compare_and_swap("crm.tokens", None, b"value"), tokenwell.store.Stored
+    )
+
+
+def test_a_file_where_a_directory_should_be_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = tokenwell.FileStore(tmp_path / "file" / "connections")
+    with pytest.raises(tokenwell.store.StoreUnavailable):
+        store.compare_and_swap("crm.tokens", None, b"value")
 
 
 def test_an_unchanged_file_is_not_read_again(server: ScriptedServer, cli: Cli) -> None:

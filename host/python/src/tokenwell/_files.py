@@ -23,8 +23,13 @@ def create_private_directory(path: Path) -> None:
     if path.is_dir():
         return
     for parent in (*reversed(path.parents), path):
-        with contextlib.suppress(FileExistsError):
+        try:
             parent.mkdir(mode=0o700)
+        except OSError:
+            # What is there already may be told in other ways than as existing, as for
+            # macOS's root.
+            if not parent.is_dir():
+                raise
 
 
 def replace(path: Path, content: bytes, *, durable: bool) -> None:
