@@ -214,6 +214,27 @@ def test_a_port_that_nobody_listens_at_is_told_as_such() -> None:
     assert failed.value.code[0] == "connection-refused"
 
 
+def test_a_name_that_is_looked_up_for_ever_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        over.wait(60)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with pytest.raises(_http.HttpError) as failed:
+            _http.HttpClient().send(
+                "GET", "https://as.client.example/", {}, b"",
+                connect_timeout=0.2, read_timeout=60, total_timeout=60,
+            )  # fmt: skip
+        assert failed.value.code[0] == "connection-timeout"
+    finally:
+        over.set()
+
+
 def test_many_threads_have_a_connection_each(host: tokenwell.Host) -> None:
     with ending(Wire(WHOLE)) as wire:
         opened = [tokenwell.open(f"c{i}", wire.config(), host=host) for i in range(8)]

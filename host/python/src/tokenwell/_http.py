@@ -22,6 +22,7 @@ import h11
 
 from ._egress import Origin, origin
 from ._trust import Replaced, Trust
+from ._workers import Workers
 from .errors import NotConfiguredError, Problem
 
 T = TypeVar("T")
@@ -159,6 +160,7 @@ class HttpClient:
         self, identity: tuple[str, str] | None = None, trust: Trust | None = None
     ) -> None:
         self._lock = threading.Lock()
+        self._lookups = Workers("tokenwell-lookup")
         self._trust = trust
         self._identity = identity
         self._system: ssl.SSLContext | None = None
@@ -230,7 +232,7 @@ class HttpClient:
     def _connect(self, at: Origin, timeout: float, deadline: _Deadline) -> _Line:
         try:
             if at[0] == "http":
-                return _Line(at, _dial(at, timeout, deadline))
+                return _Line(at, self._dial(at, timeout, deadline))
             return _Line(at, self._secured(at, timeout, deadline))
         except TimeoutError as error:
             raise HttpError(("connection-timeout", None)) from error
@@ -242,16 +244,16 @@ class HttpClient:
         system, unjudged = self._contexts()
         trust = self._trust
         if trust is None or unjudged is None:
-            return _shake_hands(system, at, timeout, deadline)
+            return self._shake_hands(system, at, timeout, deadline)
         host = f"[{at[1]}]" if ":" in at[1] else at[1]
         server = f"{host}:{at[2]}"
         if not _asked(lambda: trust.knows(server)):
             try:
-                return _shake_hands(system, at, timeout, deadline)
+                return self._shake_hands(system, at, timeout, deadline)
             except ssl.SSLCertVerificationError:
                 # The handshake is over by now, and the certificate not to be had.
                 pass
-        sock = _shake_hands(unjudged, at, timeout, deadline)
+        sock = self._shake_hands(unjudged, at, timeout, deadline)
         try:
             certificate = sock.getpeercert(binary_form=True)
             _asked(lambda: trust.judge(server, certificate))
@@ -259,6 +261,39 @@ class HttpClient:
             sock.close()
             raise
         return sock
+
+    def _shake_hands(
+        self, context: ssl.SSLContext, at: Origin, timeout: float, deadline: _Deadline
+    ) -> ssl.SSLSocket:
+        sock = self._dial(at, timeout, deadline)
+        try:
+            sock.settimeout(deadline.within(timeout))
+            return context.wrap_socket(sock, server_hostname=at[1])
+        except BaseException:
+            sock.close()
+            raise
+
+    def _dial(self, at: Origin, timeout: float, deadline: _Deadline) -> socket.socket:
+        """Connects to the first address of a server that answers."""
+        failure: OSError | None = None
+        # The system's resolver has time limits of its own, and cannot be interrupted.
+        lookup = self._lookups.start(
+            lambda: socket.getaddrinfo(at[1], at[2], type=socket.SOCK_STREAM)
+        )
+        for family, kind, protocol, _, address in lookup.wait(deadline.within(timeout)):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(deadline.within(timeout))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+        raise failure or OSError("the name has no address")
 
     def _contexts(self) -> tuple[ssl.SSLContext, ssl.SSLContext | None]:
         """How certificates are judged by the system, and where it knows them not. Made by
@@ -301,39 +336,6 @@ def _request(method: str, url: str, headers: Mapping[str, str], body: bytes) -> 
     if "content-length" not in headers and (body or method in ("POST", "PUT", "PATCH")):
         lines.append(("content-length", str(len(body))))
     return h11.Request(method=method, target=target, headers=lines)
-
-
-def _dial(at: Origin, timeout: float, deadline: _Deadline) -> socket.socket:
-    """Connects to the first address of a server that answers."""
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        at[1], at[2], type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(deadline.within(timeout))
-            sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-    raise failure or OSError("the name has no address")
-
-
-def _shake_hands(
-    context: ssl.SSLContext, at: Origin, timeout: float, deadline: _Deadline
-) -> ssl.SSLSocket:
-    sock = _dial(at, timeout, deadline)
-    try:
-        sock.settimeout(deadline.within(timeout))
-        return context.wrap_socket(sock, server_hostname=at[1])
-    except BaseException:
-        sock.close()
-        raise
 
 
 def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
