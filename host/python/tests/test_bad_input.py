@@ -8,6 +8,7 @@ import contextlib
 import decimal
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -528,6 +529,38 @@ def test_an_argument_out_of_range_is_named(server: ScriptedServer, value: int) -
     with tokenwell.open("own", server.machine()) as connection:
         with pytest.raises(ValueError, match="min_validity"):
             connection.token(min_validity=value)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "names"),
+    [
+        (lambda c: c.authorization_headers("GET", "x", min_validity=-1), ValueError, "min_validity"),
+        (lambda c: c.authorization_headers("GET", "x", min_validity="1"), TypeError, "min_validity"),
+        (lambda c: c.authorization_headers("GET", "x", rejected=7), TypeError, "rejected"),
+        (lambda c: c.authorization_headers("GET", "x", dpop_nonce=7), TypeError, "dpop_nonce"),
+        (lambda c: c.authorization_headers("GET", 7), TypeError, "url"),
+        (lambda c: c.begin_authorization(parameters=7), TypeError, "parameters"),
+        (lambda c: c.begin_authorization(prompt=["soon"]), ValueError, "prompt"),
+        (lambda c: c.complete_authorization("\ud800"), ValueError, "redirect"),
+        (
+            lambda c: c.complete_authorization(tokenwell.FormPost(b"code=x")),
+            TypeError,
+            "redirect.body",
+        ),
+        (lambda c: c.host.register_client(7, {}), TypeError, "issuer"),
+        (lambda c: c.host.connection("own", {}, origins="https://x"), TypeError, "origins"),
+        (lambda c: c.host.connection("own", {}, origins=[7]), TypeError, "origins"),
+        (lambda c: tokenwell.open("own", {}, host=7), TypeError, "host"),
+        (lambda c: tokenwell.LocalSecrets(password=b"x"), TypeError, "password"),
+    ],
+)
+def test_each_argument_that_does_not_fit_is_named(
+    server: ScriptedServer, call: Any, error: type[Exception], names: str
+) -> None:
+    with tokenwell.open("own", server.machine(), host=tokenwell.Host()) as connection:
+        with pytest.raises(error, match=f"^{re.escape(names)}"):
+            call(connection)
+    assert server.requests() == []
 
 
 def test_a_host_is_made_of_what_it_needs() -> None:

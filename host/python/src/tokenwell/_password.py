@@ -58,6 +58,8 @@ class MasterPassword:
     """The master password: at hand, to be asked for, or none."""
 
     def __init__(self, given: str | Callable[[], str] | None) -> None:
+        if given is not None and not isinstance(given, str) and not callable(given):
+            raise TypeError(f"password: a {type(given).__name__} is neither text nor function")
         self._given = given if isinstance(given, str) else None
         self._prompt = given if callable(given) else None
         self._asked: str | None = None

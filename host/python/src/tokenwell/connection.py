@@ -195,7 +195,10 @@ class Host:
         """
         if not isinstance(name, str):
             raise TypeError(f"name: a {type(name).__name__} is no text")
-        return Connection(self, name, self._parse(config), tuple(origins))
+        if isinstance(origins, str):
+            raise TypeError("origins: a text is no list of URLs")
+        urls = tuple(_text("origins", url) for url in origins)
+        return Connection(self, name, self._parse(config), urls)
 
     def _parse(self, config: Config) -> dict[str, Any]:
         text = _config.to_json(config)
@@ -249,10 +252,12 @@ class Host:
         gives the server's answer, ``client_id`` and secrets included. Nothing is stored.
         Raises :class:`Error`."""
         document = _config.to_json(metadata)
+        place = _text("issuer", issuer)
+        token = initial_access_token
+        if token is not None:
+            token = _text("initial_access_token", token)
         found = self._apart(
-            lambda guest: guest.call(
-                CONNECTIONS, "register-client", issuer, document, initial_access_token
-            )
+            lambda guest: guest.call(CONNECTIONS, "register-client", place, document, token)
         )
         registered: dict[str, Any] = json.loads(_unwrapped(found))
         return registered
@@ -722,22 +727,22 @@ class Connection:
         from. So what another thread or process has cleared, renewed or authorized anew
         counts at once.
         """
-        if min_validity is not None:
-            _seconds("min_validity", min_validity)
-        if rejected is not None:
-            _text("rejected", rejected)
-        else:
+        # With each request, so without options.
+        if rejected is None:
+            if min_validity is not None:
+                _seconds("min_validity", min_validity)
             known = self._still(min_validity)
             if known is not None:
                 return known
-        return self._token(min_validity, rejected)
+        return self._token(_token_options(min_validity, rejected))
 
     @_to_its_end
-    def _token(self, min_validity: int | None, rejected: str | None) -> Token:
-        options = {"min-validity-seconds": min_validity, "rejected": rejected}
+    def _token(self, options: dict[str, Any]) -> Token:
         with self._guest(online=True) as call:
-            if rejected is None and (known := self._still(min_validity)) is not None:
-                return known
+            if options["rejected"] is None:
+                known = self._still(options["min-validity-seconds"])
+                if known is not None:
+                    return known
             found = types.token(self._result(call, "token", options))
             self._remember(call, found)
         return found
@@ -785,11 +790,12 @@ class Connection:
         its ``DPoP`` proof (RFC 9449 section 7.1), which is for this method and URL and to be
         sent once. ``dpop_nonce`` is what the resource server asked for in its last
         response."""
-        options = {"min-validity-seconds": min_validity, "rejected": rejected}
+        options = _token_options(min_validity, rejected)
+        nonce = None if dpop_nonce is None else _text("dpop_nonce", dpop_nonce)
         with self._guest(online=True) as call:
             found = self._result(
                 call, "authorization-headers", _text("method", method), _text("url", url),
-                options, dpop_nonce,
+                options, nonce,
             )  # fmt: skip
             return {one["name"]: one["value"] for one in found}
 
@@ -826,11 +832,11 @@ class Connection:
         and what was begun stays."""
         match redirect:
             case str():
-                came = ("url", redirect)
+                came = ("url", _text("redirect", redirect))
             case RedirectUrl():
-                came = ("url", redirect.url)
+                came = ("url", _text("redirect.url", redirect.url))
             case FormPost():
-                came = ("form-post", redirect.body)
+                came = ("form-post", _text("redirect.body", redirect.body))
             case _:
                 raise TypeError(f"redirect: a {type(redirect).__name__} is no redirect")
         with self._guest(online=True) as call:
@@ -1102,6 +1108,8 @@ def _authorization_options(
     login_hint: str | None,
     parameters: Mapping[str, str] | None,
 ) -> dict[str, Any]:
+    if not isinstance(parameters, Mapping | None):
+        raise TypeError(f"parameters: a {type(parameters).__name__} is no mapping")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for one in prompts:
         if one not in ("none", "login", "consent", "select-account"):
@@ -1115,6 +1123,15 @@ def _authorization_options(
         "prompt": prompts,
         "login-hint": None if login_hint is None else _text("login_hint", login_hint),
         "parameters": given,
+    }
+
+
+def _token_options(min_validity: int | None, rejected: str | None) -> dict[str, Any]:
+    return {
+        "min-validity-seconds": (
+            None if min_validity is None else _seconds("min_validity", min_validity)
+        ),
+        "rejected": None if rejected is None else _text("rejected", rejected),
     }
 
 
@@ -1169,6 +1186,8 @@ def open_connection(
     Raises :class:`ConfigTypeError`, :class:`NotConfiguredError`; ``OSError`` where
     ``NAME.json`` cannot be read.
     """
+    if not isinstance(host, Host | None):
+        raise TypeError(f"host: a {type(host).__name__} is no Host")
     if host is not None and (directory is not None or password is not None):
         raise TypeError("give a host, or a directory and perhaps its password")
     if password is not None and directory is None:
