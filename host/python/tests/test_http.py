@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +96,28 @@ def test_a_connection_is_kept_for_the_next_request(kept: Wire, host: tokenwell.H
             connection.token()
             connection.refresh()
     assert (len(kept.requests), kept.connections) == (4, 1)
+
+
+@pytest.mark.parametrize("of", ["a host", "a directory"])
+def test_none_is_kept_after_close(kept: Wire, of: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        if of == "a host":
+            with tokenwell.Host() as host:
+                connection = tokenwell.open("one", kept.config(), host=host)
+                connection.token()
+            connection.refresh()
+            connection.close()
+            del host
+        else:
+            with tokenwell.open("one", kept.config(), directory=tmp_path) as connection:
+                connection.token()
+        del connection
+        gc.collect()
+    # Those of other tests' sockets are none of this one's business.
+    server = kept.config()["token_endpoint"].split(":")[2].split("/")[0]
+    unclosed = [one for one in warned if issubclass(one.category, ResourceWarning)]
+    assert [one for one in unclosed if f"raddr=('127.0.0.1', {server})" in str(one.message)] == []
 
 
 def test_what_is_sent_is_what_the_component_asked_for(kept: Wire) -> None:

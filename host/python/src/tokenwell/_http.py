@@ -166,6 +166,7 @@ class HttpClient:
         self._system: ssl.SSLContext | None = None
         self._unjudged: ssl.SSLContext | None = None
         self._idle: list[_Line] = []
+        self._closed = False
         if identity is not None:
             # Whether the files are any good is told now.
             self._contexts()
@@ -225,9 +226,18 @@ class HttpClient:
     def _keep(self, line: _Line) -> None:
         with self._lock:
             self._idle.append(line)
-            oldest = self._idle.pop(0) if len(self._idle) > IDLE_LIMIT else None
+            limit = 0 if self._closed else IDLE_LIMIT
+            oldest = self._idle.pop(0) if len(self._idle) > limit else None
         if oldest is not None:
             oldest.close()
+
+    def close(self) -> None:
+        """Closes the connections that are kept, and keeps none any longer."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
 
     def _connect(self, at: Origin, timeout: float, deadline: _Deadline) -> _Line:
         try:
@@ -371,6 +381,7 @@ class HttpClients:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: dict[tuple[str | None, str | None], HttpClient] = {}
+        self._closed = False
 
     def client(
         self, identity: tuple[str, str] | None = None, trust: Trust | None = None
@@ -383,7 +394,17 @@ class HttpClients:
             client = self._clients.get(key)
             if client is None:
                 client = self._clients[key] = HttpClient(identity, trust)
+                if self._closed:
+                    client.close()
             return client
+
+    def close(self) -> None:
+        """As :meth:`HttpClient.close`, for all of them."""
+        with self._lock:
+            self._closed = True
+            clients = list(self._clients.values())
+        for client in clients:
+            client.close()
 
 
 def _code(error: Exception) -> ErrorCode:

@@ -118,6 +118,8 @@ class Host:
     ignored. ``callback_timeout`` is how long, in seconds, a method
     of a store, of secrets or of a user agent of your own may take: then the call fails,
     and the method's thread is left to itself.
+
+    ``with``, or :meth:`close`, closes the connections to servers that it keeps.
     """
 
     def __init__(
@@ -184,6 +186,22 @@ class Host:
         # Not freed: the other process has its sockets in use.
         _leaked.append(self._http)
         self._reset()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections to servers that are kept for later requests. What is still
+        open on the host goes on, with a connection for each request."""
+        self._http.close()
 
     def connection(self, name: str, config: Config, *, origins: Iterable[str] = ()) -> Connection:
         """Opens a connection. Neither the store nor the network is touched, and the
@@ -397,6 +415,7 @@ def _before_exit() -> None:
     until = time.monotonic() + EVENTS_SECONDS
     for host in list(_hosts):
         host._await_events(until - time.monotonic())
+        host.close()
 
 
 class _Services:
@@ -644,6 +663,7 @@ class Connection:
         provider = None if not config["provider"] else host._show_provider(config["provider"])
         self._egress = _egress.of_config(config, provider, origins)
         self._closed = False
+        self._owns_host = False
         self._known: _Known | None = None
         self._client: HttpClient | None = None
         self._reset()
@@ -697,6 +717,8 @@ class Connection:
         self._known = None
         for guest, _ in idle:
             guest.close()
+        if self._owns_host:
+            self._host.close()
 
     def check(self) -> list[Problem]:
         """Everything that is wrong with the config, errors first. Sends nothing."""
@@ -1200,6 +1222,9 @@ def open_connection(
             config = (Path(directory) / f"{name}.json").read_text("utf-8")
     if config is None:
         raise TypeError("config: it is missing, and there is no directory to read it from")
-    return (host or _default_host()).connection(name, config)
+    connection = (host or _default_host()).connection(name, config)
+    # Nobody else has it.
+    connection._owns_host = directory is not None
+    return connection
 
 
