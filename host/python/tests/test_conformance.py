@@ -580,8 +580,7 @@ class ConnectionRun:
                     self.names.match(step["gives"], found)
         assert self.server.wrong + self.wrong == []
         assert self.server.expected == [], "an exchange did not come"
-        while self.host._event_job is not None:
-            time.sleep(0.001)
+        self.host._await_events(PATIENCE)
         self.said += [str(by_wit(event)) for event in self.events]
         if "events" in step:
             assert [event.kind for event in self.events] == step["events"]

@@ -13,6 +13,7 @@ import stat
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +125,28 @@ def test_a_password_is_asked_for_in_the_callers_thread_for_as_long_as_it_takes(
         assert connection.token().access_token == tokens(1)["access_token"]
         connection.refresh()
     assert asked == [threading.current_thread()]
+
+
+def test_where_no_thread_can_be_begun_a_call_goes_on_in_the_callers(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenwell import _workers
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    server.answer("/token", Answer(200, tokens(1)), Answer(200, tokens(2)))
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    heard: list[str] = []
+    host = tokenwell.Host.in_directory(
+        tmp_path, password=lambda: "correct horse", events=lambda event: heard.append(event.kind)
+    )
+    threads = types.SimpleNamespace(**vars(threading) | {"Thread": refuse})
+    with tokenwell.open("machine", server.machine(), host=host) as connection:
+        monkeypatch.setattr(_workers, "threading", threads)
+        assert connection.token().access_token == tokens(1)["access_token"]
+        assert connection.refresh().access_token == tokens(2)["access_token"]
+    assert heard == ["renewed", "renewed"]
 
 
 def test_a_mistyped_password_is_asked_for_again(server: ScriptedServer, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class Host:
         self._workers = Workers("tokenwell")
         self._http = HttpClients()
         self._event_lock = threading.Condition()
-        self._event_job: Job[None] | None = None
+        self._is_telling = False
         self._event_queue: list[Event] = []
 
     def _after_fork(self) -> None:
@@ -299,8 +299,10 @@ class Host:
             # One that never returns keeps the rest waiting, and not the connection: of
             # those there are no more than so many.
             del self._event_queue[:-1000]
-            if self._event_job is None:
-                self._event_job = self._workers.start(self._tell_events)
+            if self._is_telling:
+                return
+            self._is_telling = True
+        self._workers.start(self._tell_events)
 
     def _tell_events(self) -> None:
         _in_callback.active = True
@@ -308,7 +310,7 @@ class Host:
             while True:
                 with self._event_lock:
                     if not self._event_queue:
-                        self._event_job = None
+                        self._is_telling = False
                         self._event_lock.notify_all()
                         return
                     event = self._event_queue.pop(0)
@@ -322,7 +324,7 @@ class Host:
         """Waits until whoever is told of events has been told of all, for so many seconds at
         most."""
         with self._event_lock:
-            self._event_lock.wait_for(lambda: self._event_job is None, max(seconds, 0))
+            self._event_lock.wait_for(lambda: not self._is_telling, max(seconds, 0))
 
     def _guarded(
         self,
@@ -596,6 +598,7 @@ def _to_its_end(
         if threading.current_thread() is not threading.main_thread():
             return perform()
         begun.errands = queue.SimpleQueue()
+        begun.caller = threading.get_ident()
         try:
             job = self._host._workers.start(perform)
             while (errand := begun.errands.get()) is not None:
@@ -617,6 +620,8 @@ class _Begun:
     """Whether the user is being asked for something."""
     errands: queue.SimpleQueue[Job[Any] | None] | None = None
     """What its caller does for it, where another thread performs it. It ends with ``None``."""
+    caller: int | None = None
+    """The caller's thread, where there are errands."""
 
     def ask(self, act: Callable[[], T]) -> T:
         """Asks the user for something, in the thread of the caller."""
@@ -632,7 +637,7 @@ class _Begun:
             raise ClosedError(GIVEN_UP)
         self.asks = True
         try:
-            if self.errands is None:
+            if self.errands is None or self.caller == threading.get_ident():
                 return asking()
             errand = Job(asking)
             self.errands.put(errand)
