@@ -115,9 +115,9 @@ class Host:
     too, since what it keeps would be sealed with a key that is gone with the process.
     ``events`` is called with each :class:`Event`, one at a time, from a thread of its
     own, for which the end of the process waits for five seconds at most; what it raises is
-    ignored. ``callback_timeout`` is how long, in seconds, a method
-    of a store, of secrets or of a user agent of your own may take: then the call fails,
-    and the method's thread is left to itself.
+    ignored. ``callback_timeout`` is how long, in seconds, a method of a store, of secrets or
+    of a user agent of your own may take: then the call fails, and the method's thread is left
+    to itself.
 
     ``with``, or :meth:`close`, closes the connections to servers that it keeps.
     """

@@ -121,8 +121,9 @@ class LocalSecrets(Secrets):
     the token store, sealed as tokens are.
 
     The sealing key of a new store is derived from the master password where one is
-    given (a text, or a function that asks for it); else it is made at random and kept in
-    the keyring, or where there is none in ``tokenwell.key`` in the directory. Without a
+    given as a text; else it is made at random and kept in the keyring, or where there is
+    none in ``tokenwell.key`` in the directory. A function is asked for the master password
+    of a store that has one, and again where what it returned is not that. Without a
     directory it is gone with this object. ``announce`` is told where the first key of a
     store is kept, when it has been made: losing it loses what it seals.
     """
