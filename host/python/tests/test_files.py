@@ -149,6 +149,36 @@ def test_where_no_thread_can_be_begun_a_call_goes_on_in_the_callers(
     assert heard == ["renewed", "renewed"]
 
 
+def test_secrets_around_those_of_the_package_have_the_password_asked_for_too(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    class Around(tokenwell.Secrets):
+        def __init__(self) -> None:
+            self.within = tokenwell.LocalSecrets(tmp_path, password=ask)
+
+        def resolve(self, reference: str) -> str:
+            return self.within.resolve(reference)
+
+        def sealing_keys(self, needed: str | None = None) -> list[tokenwell.SealingKey]:
+            try:
+                return self.within.sealing_keys(needed)
+            except Exception as error:
+                raise tokenwell.secrets.SecretUnavailable("the keys cannot be had") from error
+
+    asked: list[threading.Thread] = []
+
+    def ask() -> str:
+        asked.append(threading.current_thread())
+        return "correct horse"
+
+    server.answer("/token", Answer(200, tokens(1)))
+    tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()
+    host = tokenwell.Host(store=tokenwell.FileStore(tmp_path), secrets=Around())
+    with tokenwell.open("machine", server.machine(), host=host) as connection:
+        assert connection.token().access_token == tokens(1)["access_token"]
+    assert asked == [threading.current_thread()]
+
+
 def test_a_mistyped_password_is_asked_for_again(server: ScriptedServer, tmp_path: Path) -> None:
     server.answer("/token", Answer(200, tokens(1)))
     tokenwell.LocalSecrets(tmp_path, password="correct horse").sealing_keys()

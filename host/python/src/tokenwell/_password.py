@@ -37,8 +37,9 @@ T = TypeVar("T")
 _later = threading.local()
 
 
-class PasswordWanted(Exception):
-    """A master password has to be asked for first: ``password``."""
+class PasswordWanted(BaseException):
+    """A master password has to be asked for first: ``password``. No error, and none that
+    secrets of the user's, around those of this package, would take for one."""
 
     def __init__(self, password: MasterPassword) -> None:
         super().__init__("the master password has to be asked for")
