@@ -18,10 +18,11 @@ export interface Call {
   connection?: Opened;
 }
 
-/** What came of a call: a value, an error of the contract, or a fault. */
+/** What came of a call: a value, an error of the contract, or a fault; or it was called off under way. */
 export type Outcome =
   | { tag: 'value'; value: unknown }
   | { tag: 'error'; error: unknown }
+  | { tag: 'called-off'; message: string }
   | { tag: 'fault'; message: string; stack: string | undefined };
 
 /** What the worker asks. Whoever sends the number 0 wants no answer. */

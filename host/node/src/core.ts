@@ -29,6 +29,8 @@ export function valueOf(outcome: Outcome, context: CallContext | undefined): unk
       // a failure of the network.
       if (context?.refusal !== undefined) throw new ForbiddenError(context.refusal);
       throw fromContract(outcome.error as contract.Error, context?.cause);
+    case 'called-off':
+      throw new ForbiddenError(outcome.message);
     case 'fault': {
       const cause = new Error(outcome.message);
       if (outcome.stack !== undefined) cause.stack = outcome.stack;

@@ -122,6 +122,9 @@ export class Bridge {
   }
 }
 
+/** The call is called off while it pauses: thrown, it ends the instance too. */
+export class CalledOff extends Error {}
+
 /** When something is ready: an answer, a time, or at once. */
 class Pollable {
   constructor(
@@ -168,6 +171,26 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
   const random = new RandomBytes();
   /** The sealing keys that this call has been given. */
   let sealingKeys: readonly SealingKey[] | undefined;
+  /** Whether the user has been shown a device code, and is waited for. */
+  let isUserAwaited = false;
+  /** Whether a request was sent of which nothing has been stored yet. */
+  let isSent = false;
+
+  /** A pause of the component. One in which the user is waited for, and in which nothing is lost, can be called off. */
+  class Pause extends Pollable {
+    override block(): void {
+      if (!isUserAwaited || isSent) {
+        super.block();
+        return;
+      }
+      try {
+        bridge.call('pause', this.until - performance.now());
+      } catch (error) {
+        throw error instanceof Failure ? new CalledOff((error.payload as { val: string }).val) : error;
+      }
+    }
+  }
+
   class Fields {
     #entries: [string, Uint8Array][] = [];
     static of(entries: [string, Uint8Array][]): Fields {
@@ -254,6 +277,7 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
     ) {}
     send(body: Uint8Array): void {
       const { method, scheme, authority, path, headers } = this.request;
+      isSent = true;
       const milliseconds = (nanoseconds: bigint | undefined) =>
         nanoseconds === undefined ? undefined : Number(nanoseconds / 1_000_000n);
       this.#id = bridge.ask('http', {
@@ -400,8 +424,13 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
   const compareAndSwap = (key: string, expected: bigint | undefined, value: Uint8Array, fence: bigint | undefined): unknown => {
     const version = own?.key === key ? own.numbers.swap(expected, fence) : 'stale';
     // The main thread has what is there.
-    if (own === undefined || version === 'stale') return bridge.call('compare-and-swap', key, expected, value, fence);
+    if (own === undefined || version === 'stale') {
+      const swapped = bridge.call('compare-and-swap', key, expected, value, fence) as { tag: string };
+      if (swapped.tag === 'stored') isSent = false;
+      return swapped;
+    }
     if (version === 'fenced') return { tag: version };
+    isSent = false;
     own.entry = { version, value };
     // Goes before whatever is sent next, and before the outcome.
     bridge.tell('stored', key, version, value);
@@ -449,12 +478,15 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
         return new Listener(handle, uri);
       },
       openUrl: asked('open-url'),
-      showDeviceCode: asked('show-device-code'),
+      showDeviceCode: (connection: string, device: unknown) => {
+        bridge.call('show-device-code', connection, device);
+        isUserAwaited = true;
+      },
     },
     'wasi:clocks/monotonic-clock': {
       now: () => process.hrtime.bigint(),
       subscribeDuration: (nanoseconds: bigint) =>
-        new Pollable(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6),
+        new Pause(bridge, undefined, performance.now() + Number(nanoseconds) / 1e6),
     },
     'wasi:clocks/wall-clock': {
       now: () => {
@@ -492,6 +524,8 @@ export function imports(bridge: Bridge): { provided: Record<string, unknown>; be
       const { numbers, entry } = job;
       own = numbers && { key: numbers.key, numbers: new Numbers(numbers.shared), entry };
       sealingKeys = job.sealingKeys;
+      isUserAwaited = false;
+      isSent = false;
     },
   };
 }

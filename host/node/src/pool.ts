@@ -153,7 +153,7 @@ class ComponentWorker {
     this.#worker.unref();
     pending.context.end();
     const { connection } = pending.call;
-    if (outcome.tag === 'fault') {
+    if (outcome.tag === 'fault' || outcome.tag === 'called-off') {
       if (connection !== undefined) pending.context.recover(recordKey(connection.name));
       // With the instance all that was open in it has gone.
       this.#open.clear();

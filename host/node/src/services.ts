@@ -306,6 +306,8 @@ export class CallContext {
         await this.#user('userAgent.openUrl', () => this.userAgent.openUrl(connection, url));
         return undefined;
       }
+      case 'pause':
+        return this.#pause(args[0] as number);
       case 'show-device-code': {
         const [connection, device] = args as [string, DevicePayload];
         await this.#user('userAgent.showDeviceCode', () => this.userAgent.showDeviceCode(connection, deviceOf(device)));
@@ -336,14 +338,24 @@ export class CallContext {
 
   /** The same for what waits for the user, which can be called off. */
   async #user<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): Promise<T> {
-    if (this.#isCancelled) throw new UserAgentError('denied', 'the authorization was called off');
+    if (this.#isCancelled) throw calledOff();
     const settled = (async () => this.#settled(what, ask, furtherMs))();
     const first = await Promise.race([settled, this.#cancelled]);
     if (first === 'cancelled' && this.#isCancelled) {
       settled.catch(() => undefined);
-      throw new UserAgentError('denied', 'the authorization was called off');
+      throw calledOff();
     }
     return first as T;
+  }
+
+  /** Lets the time pass, until it is called off. */
+  async #pause(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    // A timer may be early by less than a millisecond, and takes no more than 31 bits.
+    const passed = new Promise((resolve) => (timer = setTimeout(resolve, Math.min(Math.ceil(ms) + 1, 2 ** 31 - 1))));
+    await Promise.race([passed, this.#cancelled]);
+    clearTimeout(timer);
+    if (this.#isCancelled) throw calledOff();
   }
 }
 
@@ -368,6 +380,10 @@ async function quietly(work: () => unknown): Promise<void> {
 function release(lease: Lease): void {
   // A lease that cannot be given back runs out.
   void quietly(() => lease.release());
+}
+
+function calledOff(): UserAgentError {
+  return new UserAgentError('denied', 'the authorization was called off');
 }
 
 function checkListener(listener: unknown): Listener {

@@ -42,7 +42,7 @@ export interface CallOptions {
    * Ends the wait: the promise is rejected with the signal's reason. What has
    * been begun is finished behind it, so that a token that the server has
    * issued is stored and a refresh token not lost; `authorize` is ended in
-   * earnest, its listener closed.
+   * earnest, its listener closed and a device code polled for no more.
    */
   signal?: AbortSignal | undefined;
 }

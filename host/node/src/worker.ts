@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Job, Outcome, WorkerData } from './bridge.js';
 import { instantiate, type ImportObject, type Root } from './component/component.js';
 import type { Connection } from './component/interfaces/tokenwell-oauth2-connections.js';
-import { Bridge, imports } from './imports.js';
+import { Bridge, CalledOff, imports } from './imports.js';
 
 // What jco makes looks there with every step of every call, and a plain object is
 // looked at faster.
@@ -62,7 +62,8 @@ parentPort?.on('message', (job: Job) => {
       instance = undefined;
       open.clear();
       const fault = error instanceof Error ? error : new Error(String(error));
-      outcome = { tag: 'fault', message: fault.message, stack: fault.stack };
+      const { message, stack } = fault;
+      outcome = fault instanceof CalledOff ? { tag: 'called-off', message } : { tag: 'fault', message, stack };
     }
   }
   // By the port that events go by, so that it does not come before them.

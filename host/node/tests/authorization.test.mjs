@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { host, browse, directory, native, Server, settles, without } from './support.mjs';
+import { MemoryStore, Tokenwell } from 'tokenwell';
+import { host, browse, directory, native, Server, settles, tokenEndpoint, without } from './support.mjs';
 
 test('authorization code in a real browser', { skip: without('browser') }, async (t) => {
   const server = await Server.start(t);
@@ -158,6 +159,53 @@ test('an authorization that is called off frees its port', async (t) => {
   assert.equal((await connection.status()).state, 'not-authorized');
 });
 
+test('a device authorization that is called off is polled for no more', async (t) => {
+  const controller = new AbortController();
+  const { config, requests } = await deviceEndpoint(t, 1, () => {
+    setTimeout(() => controller.abort(new Error('the user went away')), 100);
+    return pending;
+  });
+  const connection = await host(t).open('tv', config);
+  await assert.rejects(settles(connection.authorize({ signal: controller.signal, onDeviceCode: () => undefined })), /the user went away/);
+  const polled = requests.length;
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  assert.equal(requests.length, polled);
+  assert.equal((await connection.status()).state, 'not-authorized');
+});
+
+test('close does not wait for a user with a device code', async (t) => {
+  const { config } = await deviceEndpoint(t, 60, () => pending);
+  const tokenwell = new Tokenwell();
+  const connection = await tokenwell.open('tv', config);
+  let shown;
+  const isShown = new Promise((resolve) => (shown = resolve));
+  const authorized = assert.rejects(settles(connection.authorize({ onDeviceCode: shown })), { code: 'forbidden', message: /called off/ });
+  await isShown;
+  await settles(tokenwell.close(), 20_000);
+  await authorized;
+});
+
+test('a token that the user with a device code has allowed is stored, though the authorization is called off meanwhile', async (t) => {
+  const controller = new AbortController();
+  let failures = 0;
+  const { config } = await deviceEndpoint(t, 1, () => {
+    failures = 2;
+    return { json: { access_token: 't1', token_type: 'Bearer', expires_in: 3600 } };
+  });
+  class Failing extends MemoryStore {
+    compareAndSwap(...args) {
+      if (failures === 0) return super.compareAndSwap(...args);
+      failures -= 1;
+      controller.abort(new Error('the user went away'));
+      throw new Error('busy');
+    }
+  }
+  const connection = await host(t, { store: new Failing(), password: 'correct horse battery staple' }).open('tv', config);
+  await assert.rejects(settles(connection.authorize({ signal: controller.signal, onDeviceCode: () => undefined })), /the user went away/);
+  while ((await settles(connection.status())).state !== 'authorized') await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal((await connection.token()).accessToken, 't1');
+});
+
 test('a user who does not come is told of in time', async (t) => {
   const server = await Server.start(t);
   const tokenwell = host(t);
@@ -188,4 +236,13 @@ function deviceConfig(server) {
     token_endpoint_auth_method: 'none',
     scope: 'openid offline_access',
   };
+}
+
+const pending = { status: 400, json: { error: 'authorization_pending' } };
+
+/** A server for devices that is to be polled at that interval, in seconds; `poll` answers the polls. */
+async function deviceEndpoint(t, interval, poll) {
+  const device = { device_code: 'd', user_code: 'u', verification_uri: 'https://login.example/device', expires_in: 600, interval };
+  const { origin, requests, config } = await tokenEndpoint(t, (_, { grant_type: grant }) => (grant === undefined ? { json: device } : poll()));
+  return { requests, config: { ...config, grant_type: 'device_code', device_authorization_endpoint: `${origin}/device` } };
 }
