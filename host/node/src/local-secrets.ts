@@ -8,6 +8,7 @@ import { SealingKeys } from './sealing.js';
 import { checkText, fromStoreError, SecretError, type Secrets } from './secrets.js';
 import { publicJwk, sign, verify } from './signing.js';
 import { checkLoaded, type TokenStore } from './store.js';
+import { HOST_TIMEOUT_MS } from './time.js';
 
 /** Resolves the references of one form: it is given what follows `NAME:`. */
 export type Resolver = (name: string) => string | Promise<string>;
@@ -23,6 +24,8 @@ export interface LocalSecretsOptions {
   resolvers?: Readonly<Record<string, Resolver>> | undefined;
   /** The sealing key lives as long as this object, and what it seals too. */
   isVolatile?: boolean | undefined;
+  /** How long a look-up of the sealing keys may keep the next waiting, in milliseconds; 30,000. */
+  hostTimeoutMs?: number | undefined;
 }
 
 /**
@@ -36,8 +39,8 @@ export class LocalSecrets implements Secrets {
 
   constructor(options: LocalSecretsOptions) {
     this.#options = options;
-    const { directory, store, password, isVolatile } = options;
-    this.#keys = new SealingKeys(directory, store, new MasterPassword(password), isVolatile === true);
+    const { directory, store, password, isVolatile, hostTimeoutMs = HOST_TIMEOUT_MS } = options;
+    this.#keys = new SealingKeys(directory, store, new MasterPassword(password), isVolatile === true, hostTimeoutMs);
   }
 
   async resolve(reference: string): Promise<string> {

@@ -8,6 +8,7 @@ import { isPasswordKey, MasterPassword } from './password.js';
 import { open, type SealingKey } from './seal.js';
 import { fromStoreError, SecretError } from './secrets.js';
 import { checkLoaded, checkSwapped, type TokenStore } from './store.js';
+import { inTime } from './time.js';
 
 const KEYS_ENTRY = 'tokenwell.keys';
 const FORMAT = 'tokenwell-keys';
@@ -32,6 +33,8 @@ export class SealingKeys {
     readonly password: MasterPassword,
     /** Whether the key may live as long as this does. */
     readonly isVolatile: boolean,
+    /** How long one look-up may keep the next waiting, in milliseconds. */
+    readonly hostTimeoutMs: number,
   ) {}
 
   get known(): readonly SealingKey[] | undefined {
@@ -48,7 +51,7 @@ export class SealingKeys {
       if (!isEnough) this.#known = await this.#lookUp(needed);
       return this.#known;
     });
-    this.#lookingUp = result.catch(() => undefined);
+    this.#lookingUp = inTime('the look-up', result, this.hostTimeoutMs).catch(() => undefined);
     return result;
   }
 

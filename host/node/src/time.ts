@@ -1,3 +1,6 @@
+/** How long a promise of the application's may take where nothing else is said, in milliseconds. */
+export const HOST_TIMEOUT_MS = 30_000;
+
 /** A promise of the application's that has not settled. */
 export class Unsettled extends Error {}
 

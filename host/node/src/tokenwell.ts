@@ -14,6 +14,7 @@ import { Pool } from './pool.js';
 import type { Secrets } from './secrets.js';
 import { CallContext, type Provided } from './services.js';
 import type { TokenStore } from './store.js';
+import { HOST_TIMEOUT_MS } from './time.js';
 import type { CallOptions, Problem, Provider, ProviderSummary, TokenwellEvent } from './types.js';
 import type { UserAgent } from './user-agent.js';
 
@@ -69,12 +70,13 @@ export class Tokenwell implements AsyncDisposable {
         'needs something to seal it under that outlives the process: give a `password`, a `directory` for the key file, or `secrets`',
       );
     }
+    const hostTimeoutMs = options.hostTimeoutMs ?? HOST_TIMEOUT_MS;
     this.#ca = options.ca;
     this.#provided = {
       store,
-      secrets: options.secrets ?? new LocalSecrets({ store, directory, password, resolvers, isVolatile }),
+      secrets: options.secrets ?? new LocalSecrets({ store, directory, password, resolvers, isVolatile, hostTimeoutMs }),
       userAgent: options.userAgent ?? new Browser(),
-      hostTimeoutMs: options.hostTimeoutMs ?? 30_000,
+      hostTimeoutMs,
       emit: (event) => {
         // Whoever has closed the host has heard the last of it.
         if (onEvent === undefined || this.#closing !== undefined) return;

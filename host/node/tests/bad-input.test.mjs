@@ -98,6 +98,19 @@ test('a promise of a store that never settles is an error and no hang, and the l
   assert.equal(requests.length, 1);
 });
 
+test('a look for the sealing keys that the store never answers keeps no later one waiting', async (t) => {
+  const { config } = await tokenEndpoint(t, issuing);
+  const memory = new MemoryStore();
+  let looks = 0;
+  const store = ownStore({
+    load: (...args) => (args[0] === 'tokenwell.keys' && (looks += 1) === 1 ? new Promise(() => undefined) : memory.load(...args)),
+    compareAndSwap: (...args) => memory.compareAndSwap(...args),
+  });
+  const connection = await host(t, { store, ...owned, hostTimeoutMs: 1000 }).open('crm', config);
+  await assert.rejects(settles(connection.token()), { code: 'storage', message: /secrets\.sealingKeys has not settled within 1000 ms/ });
+  assert.equal((await settles(connection.token())).accessToken, 't1');
+});
+
 test('a token that was issued is not lost when the store fails at the commit for a while', async (t) => {
   let failures = 0;
   const memory = new MemoryStore();
