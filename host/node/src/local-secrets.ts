@@ -76,6 +76,11 @@ export class LocalSecrets implements Secrets {
     return this.#keys.known;
   }
 
+  /** @internal What settles once the user who is being asked for the master password has answered. */
+  get asking(): Promise<unknown> | undefined {
+    return this.#keys.password.asking;
+  }
+
   async sign(key: string, algorithm: string, data: Uint8Array): Promise<Uint8Array> {
     return sign(await this.resolve(key), algorithm, data);
   }

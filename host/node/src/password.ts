@@ -56,6 +56,7 @@ export function parseKeyId(id: string): { made: Made; check: Buffer } | undefine
 export class MasterPassword {
   readonly #given: Password | undefined;
   #asked: Promise<string> | undefined;
+  #asking: Promise<unknown> | undefined;
 
   constructor(given: Password | undefined) {
     this.#given = given;
@@ -66,13 +67,22 @@ export class MasterPassword {
     return typeof this.#given === 'string';
   }
 
+  /** What settles once the user who is being asked has answered; absent: nobody is asked. */
+  get asking(): Promise<unknown> | undefined {
+    return this.#asking;
+  }
+
   async #reveal(): Promise<string> {
     if (typeof this.#given === 'string') return this.#given;
     if (this.#given === undefined) {
       throw new SecretError('not-found', 'what is stored is sealed under a master password, and none was given');
     }
     const ask = this.#given;
-    this.#asked ??= (async () => ask())();
+    if (this.#asked === undefined) {
+      this.#asked = (async () => ask())();
+      const answered = () => (this.#asking = undefined);
+      this.#asking = this.#asked.then(answered, answered);
+    }
     try {
       const password: unknown = await this.#asked;
       if (typeof password !== 'string') throw new Error('no text was given');
@@ -111,8 +121,12 @@ export class MasterPassword {
         `the store's key is made with less than is safe: ${made.memory} KiB and ${made.passes} passes`,
       );
     }
-    const key = await derive(made, await this.#reveal());
+    const password = await this.#reveal();
+    const asked = this.#asked;
+    const key = await derive(made, password);
     if (!timingSafeEqual(checkOf(key), check)) {
+      // It may have been mistyped: the next to need it asks again.
+      if (this.#asked === asked) this.#asked = undefined;
       throw new SecretError('not-found', 'the master password is not the one that this was sealed with');
     }
     return { id, key };

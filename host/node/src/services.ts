@@ -240,19 +240,19 @@ export class CallContext {
     switch (operation) {
       case 'resolve': {
         const [reference] = args as [string];
-        return secrets.checkText('resolve', await this.#settled('secrets.resolve', () => held.resolve(reference)));
+        return secrets.checkText('resolve', await this.#secret('secrets.resolve', () => held.resolve(reference)));
       }
       case 'sealing-keys': {
         const [needed] = args as [string | undefined];
-        return secrets.checkKeys(await this.#settled('secrets.sealingKeys', () => held.sealingKeys(needed)));
+        return secrets.checkKeys(await this.#secret('secrets.sealingKeys', () => held.sealingKeys(needed)));
       }
       case 'sign': {
         const [key, algorithm, data] = args as [string, string, Uint8Array];
-        return secrets.checkBytes('sign', await this.#settled('secrets.sign', () => held.sign(key, algorithm, data)));
+        return secrets.checkBytes('sign', await this.#secret('secrets.sign', () => held.sign(key, algorithm, data)));
       }
       case 'public-key': {
         const [key] = args as [string];
-        return secrets.checkText('publicKey', await this.#settled('secrets.publicKey', () => held.publicKey(key)));
+        return secrets.checkText('publicKey', await this.#secret('secrets.publicKey', () => held.publicKey(key)));
       }
       case 'verify': {
         const [jwk, algorithm, data, signature] = args as [string, string, Uint8Array, Uint8Array];
@@ -334,6 +334,26 @@ export class CallContext {
   #settled<T>(what: string, ask: () => T | Promise<T>, furtherMs = 0): T | Promise<T> {
     const given = ask();
     return isThenable(given) ? inTime(what, given, this.provided.hostTimeoutMs + furtherMs) : given;
+  }
+
+  /** The same for what may need the master password: the time that the user who is asked for it takes does not count. */
+  async #secret<T>(what: string, ask: () => T | Promise<T>): Promise<T> {
+    const { secrets: held, hostTimeoutMs } = this.provided;
+    const asking = () => (held instanceof LocalSecrets ? held.asking : undefined);
+    const given = (async () => ask())();
+    for (;;) {
+      const calledOff = this.#cancelled.then(() => {
+        if (asking() === undefined) return given;
+        throw new SecretError('denied', 'the master password is waited for no more');
+      });
+      try {
+        return await inTime(what, Promise.race([given, calledOff]), hostTimeoutMs);
+      } catch (error) {
+        const asked = asking();
+        if (!(error instanceof Unsettled) || asked === undefined) throw error;
+        await Promise.race([asked, this.#cancelled]);
+      }
+    }
   }
 
   /** The same for what waits for the user, which can be called off. */

@@ -27,7 +27,7 @@ export interface TokenwellOptions {
   directory?: string | undefined;
   /** Where records are kept, in place of the files of `directory`. */
   store?: TokenStore | undefined;
-  /** The master password (Argon2id), or what asks for it when it is found to be needed. */
+  /** The master password (Argon2id), or what asks for it when it is found to be needed, and may take its time. */
   password?: Password | undefined;
   /** Further forms of reference, such as `{ vault: async (name) => … }`. */
   resolvers?: Readonly<Record<string, Resolver>> | undefined;

@@ -111,6 +111,50 @@ test('a look for the sealing keys that the store never answers keeps no later on
   assert.equal((await settles(connection.token())).accessToken, 't1');
 });
 
+/** A store with a token that is sealed under the master password of `owned`, and the config of its connection. */
+async function sealedUnderPassword(t) {
+  const { config } = await tokenEndpoint(t, issuing);
+  const store = new MemoryStore();
+  await (await host(t, { store, ...owned }).open('crm', config)).token();
+  return { store, config };
+}
+
+test('a user who is asked for the master password may take longer than other promises', async (t) => {
+  const { store, config } = await sealedUnderPassword(t);
+  let asked = 0;
+  const password = async () => {
+    asked += 1;
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    return owned.password;
+  };
+  const connection = await host(t, { store, password, hostTimeoutMs: 1000 }).open('crm', config);
+  assert.equal((await settles(connection.token())).accessToken, 't1');
+  assert.equal(asked, 1);
+});
+
+test('a master password that was mistyped is asked for again', async (t) => {
+  const { store, config } = await sealedUnderPassword(t);
+  const answers = ['correct horse battery stable', owned.password];
+  const connection = await host(t, { store, password: () => answers.shift() }).open('crm', config);
+  await assert.rejects(settles(connection.token()), { code: 'storage', storage: 'wrong-key' });
+  assert.equal((await settles(connection.token())).accessToken, 't1');
+});
+
+test('close does not wait for a user who is asked for the master password', async (t) => {
+  const { store, config } = await sealedUnderPassword(t);
+  let ask;
+  const isAsked = new Promise((resolve) => (ask = resolve));
+  const password = () => {
+    ask();
+    return new Promise(() => undefined);
+  };
+  const tokenwell = new Tokenwell({ store, password, hostTimeoutMs: 1000 });
+  const refused = assert.rejects(settles((await tokenwell.open('crm', config)).token()), { code: 'forbidden' });
+  await isAsked;
+  await settles(tokenwell.close(), 20_000);
+  await refused;
+});
+
 test('a token that was issued is not lost when the store fails at the commit for a while', async (t) => {
   let failures = 0;
   const memory = new MemoryStore();
