@@ -192,12 +192,19 @@ export class Pool {
   run(call: Call, context: CallContext, waitsForUser: boolean, signal: AbortSignal | undefined): Promise<Outcome> {
     return new Promise((resolve, reject) => {
       this.#underWay.add(context);
-      let isDone = false;
+      const abort = () => {
+        const queued = this.#queue.indexOf(pending);
+        if (queued < 0) return;
+        // It has not begun: there is nothing to finish.
+        this.#queue.splice(queued, 1);
+        this.#underWay.delete(context);
+        reject(signal?.reason as Error);
+      };
       const pending: Pending = {
         call,
         context,
         settle: (outcome) => {
-          isDone = true;
+          signal?.removeEventListener('abort', abort);
           this.#underWay.delete(context);
           if (!waitsForUser) this.#busy -= 1;
           resolve(outcome);
@@ -205,18 +212,7 @@ export class Pool {
           if (this.#underWay.size === 0) this.#drained?.();
         },
       };
-      signal?.addEventListener(
-        'abort',
-        () => {
-          const queued = this.#queue.indexOf(pending);
-          if (queued < 0 || isDone) return;
-          // It has not begun: there is nothing to finish.
-          this.#queue.splice(queued, 1);
-          this.#underWay.delete(context);
-          reject(signal.reason as Error);
-        },
-        { once: true },
-      );
+      signal?.addEventListener('abort', abort, { once: true });
       if (waitsForUser) void this.#start(pending);
       else {
         this.#queue.push(pending);

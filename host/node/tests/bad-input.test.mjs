@@ -1,6 +1,7 @@
 // What does not fit, fails or never comes: an error that names it, nothing lost,
 // no hang.
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { MemoryStore, noUserAgent, StoreError, Tokenwell } from 'tokenwell';
 import { directory, host, native, Server, serve, settles, tokenEndpoint } from './support.mjs';
@@ -289,6 +290,13 @@ test('a call that is aborted rejects with the reason, and what was issued is sto
   assert.equal((await connection.token()).accessToken, 't1');
   assert.equal(requests.length, 1);
   await assert.rejects(connection.token({ signal: AbortSignal.abort() }), { name: 'AbortError' });
+});
+
+test('calls that share a signal leave nothing at it', async (t) => {
+  const { signal } = new AbortController();
+  const tokenwell = host(t, { maxWorkers: 1 });
+  await Promise.all([1, 2, 3].map(() => tokenwell.listProviders({ signal })));
+  assert.deepEqual(getEventListeners(signal, 'abort'), []);
 });
 
 test('after close, calls are refused, events are silent and the listener is gone', async (t) => {
