@@ -23,6 +23,12 @@ const IDLE_TIMEOUT_MS = 4_000;
 /** More than the component takes of a body (RESPONSE_LIMIT in guest/core/src/http.rs), in bytes. */
 const BODY_LIMIT = 2 << 20;
 
+/**
+ * The most that is taken of a response's header fields, in bytes: they come when the
+ * server has done what it was asked.
+ */
+const HEAD_LIMIT = 64 << 10;
+
 /** A request as a worker sends it. */
 export interface HttpRequest {
   method: string;
@@ -175,6 +181,7 @@ export class HttpClient {
         path: request.path,
         method: request.method,
         headers,
+        maxHeaderSize: HEAD_LIMIT,
       });
       cancel = () => sent.destroy(new Error('the request was called off'));
 

@@ -407,6 +407,16 @@ test('a server that nobody listens at is unavailable', async (t) => {
   await assert.rejects(connection.token(), { name: 'UnavailableError', code: 'unavailable', message: /refused/ });
 });
 
+test('an answer whose header fields are many is taken', async (t) => {
+  const origin = await serve(t, (_, response) => {
+    response.writeHead(200, { 'content-type': 'application/json', 'content-security-policy': 'x'.repeat(50_000) });
+    response.end(JSON.stringify(issuing(1).json));
+  });
+  const config = { token_endpoint: `${origin}/token`, grant_type: 'client_credentials', client_id: 'c', client_secret: 's' };
+  const connection = await host(t).open('crm', config);
+  assert.equal((await settles(connection.token())).accessToken, 't1');
+});
+
 test('an answer that is a redirect, a web page or megabytes is a protocol violation', async (t) => {
   const origin = await serve(t, (request, response) => {
     if (request.url === '/redirect') return response.writeHead(302, { location: '/token' }).end();
