@@ -66,5 +66,6 @@ export interface WorkerData {
   port: MessagePort;
   /** Counts the answers, and is what the worker waits on. */
   answers: SharedArrayBuffer;
-  modules: Record<string, WebAssembly.Module>;
+  /** Each a `WebAssembly.Module`, a name that is not in every application's types. */
+  modules: Record<string, object>;
 }

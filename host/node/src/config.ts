@@ -10,10 +10,10 @@ export type Secret = string | { ref: string };
  * what is missing.
  */
 export interface Config {
-  provider?: string;
-  parameters?: Record<string, string>;
-  client_id?: string;
-  client_secret?: Secret;
+  provider?: string | undefined;
+  parameters?: Record<string, string> | undefined;
+  client_id?: string | undefined;
+  client_secret?: Secret | undefined;
   token_endpoint_auth_method?:
     | 'none'
     | 'client_secret_basic'
@@ -21,63 +21,64 @@ export interface Config {
     | 'client_secret_jwt'
     | 'private_key_jwt'
     | 'tls_client_auth'
-    | 'self_signed_tls_client_auth';
-  client_secret_basic_encoding?: 'form_urlencoded' | 'raw';
-  signing_key?: { ref: string };
-  client_certificate?: { ref: string };
-  client_certificate_key?: { ref: string };
+    | 'self_signed_tls_client_auth'
+    | undefined;
+  client_secret_basic_encoding?: 'form_urlencoded' | 'raw' | undefined;
+  signing_key?: { ref: string } | undefined;
+  client_certificate?: { ref: string } | undefined;
+  client_certificate_key?: { ref: string } | undefined;
   /** `authorization_code`, `client_credentials`, `password`, `device_code`, `jwt_bearer`, `token_exchange`, `refresh_token`, or an extension's URI. */
-  grant_type?: string;
-  username?: string;
-  password?: Secret;
-  refresh_token?: Secret;
-  assertion?: Secret;
-  assertion_issuer?: string;
-  assertion_subject?: string;
-  assertion_audience?: string;
-  assertion_claims?: Record<string, unknown>;
-  subject_token?: Secret;
-  subject_token_type?: string;
-  actor_token?: Secret;
-  actor_token_type?: string;
-  requested_token_type?: string;
+  grant_type?: string | undefined;
+  username?: string | undefined;
+  password?: Secret | undefined;
+  refresh_token?: Secret | undefined;
+  assertion?: Secret | undefined;
+  assertion_issuer?: string | undefined;
+  assertion_subject?: string | undefined;
+  assertion_audience?: string | undefined;
+  assertion_claims?: Record<string, unknown> | undefined;
+  subject_token?: Secret | undefined;
+  subject_token_type?: string | undefined;
+  actor_token?: Secret | undefined;
+  actor_token_type?: string | undefined;
+  requested_token_type?: string | undefined;
   /** Space-separated. */
-  scope?: string;
-  resource?: string | string[];
-  audience?: string | string[];
-  issuer?: string;
-  authorization_endpoint?: string;
-  token_endpoint?: string;
-  revocation_endpoint?: string;
-  introspection_endpoint?: string;
-  userinfo_endpoint?: string;
-  device_authorization_endpoint?: string;
-  pushed_authorization_request_endpoint?: string;
-  jwks_uri?: string;
-  redirect_uri?: string;
-  response_mode?: 'query' | 'form_post';
-  pkce?: boolean;
-  prompt?: string;
+  scope?: string | undefined;
+  resource?: string | string[] | undefined;
+  audience?: string | string[] | undefined;
+  issuer?: string | undefined;
+  authorization_endpoint?: string | undefined;
+  token_endpoint?: string | undefined;
+  revocation_endpoint?: string | undefined;
+  introspection_endpoint?: string | undefined;
+  userinfo_endpoint?: string | undefined;
+  device_authorization_endpoint?: string | undefined;
+  pushed_authorization_request_endpoint?: string | undefined;
+  jwks_uri?: string | undefined;
+  redirect_uri?: string | undefined;
+  response_mode?: 'query' | 'form_post' | undefined;
+  pkce?: boolean | undefined;
+  prompt?: string | undefined;
   /** Seconds. */
-  max_age?: number;
-  par?: 'auto' | boolean;
-  request_object?: boolean;
-  dpop?: boolean;
-  offline_access?: boolean;
-  authorization_parameters?: Record<string, string>;
-  token_parameters?: Record<string, string>;
-  token_headers?: Record<string, string>;
+  max_age?: number | undefined;
+  par?: 'auto' | boolean | undefined;
+  request_object?: boolean | undefined;
+  dpop?: boolean | undefined;
+  offline_access?: boolean | undefined;
+  authorization_parameters?: Record<string, string> | undefined;
+  token_parameters?: Record<string, string> | undefined;
+  token_headers?: Record<string, string> | undefined;
   /** Seconds for one request; 30. */
-  timeout?: number;
-  tls?: 'verify' | 'trust' | 'off';
-  ignore_cookie_policy?: boolean;
+  timeout?: number | undefined;
+  tls?: 'verify' | 'trust' | 'off' | undefined;
+  ignore_cookie_policy?: boolean | undefined;
   renewal?: {
-    early_seconds?: number;
-    max_attempts?: number;
-    first_retry_seconds?: number;
-    max_retry_seconds?: number;
-    default_lifetime_seconds?: number;
-  };
+    early_seconds?: number | undefined;
+    max_attempts?: number | undefined;
+    first_retry_seconds?: number | undefined;
+    max_retry_seconds?: number | undefined;
+    default_lifetime_seconds?: number | undefined;
+  } | undefined;
 }
 
 /** The error that a config is refused with: all that is wrong with it. */

@@ -162,7 +162,7 @@ export class Tokenwell implements AsyncDisposable {
   async registerClient(
     issuer: string | URL,
     metadata: Readonly<Record<string, unknown>>,
-    options?: CallOptions & { initialAccessToken?: string },
+    options?: CallOptions & { initialAccessToken?: string | undefined },
   ): Promise<Record<string, unknown>> {
     const args = [urlText('issuer', issuer), toJson(metadata), options?.initialAccessToken];
     return JSON.parse((await this.#ask('registerClient', args, options)) as string) as Record<string, unknown>;

@@ -17,7 +17,7 @@ const host = imports(bridge);
 function moduleNamed(path: string): WebAssembly.Module {
   const module = modules[path];
   if (module === undefined) throw new Error(`the package lacks ${path}`);
-  return module;
+  return module as WebAssembly.Module;
 }
 
 const start = (): Root => instantiate(moduleNamed, host.provided as unknown as ImportObject);

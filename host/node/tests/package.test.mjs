@@ -22,9 +22,9 @@ test('it has types, and an application that uses them wrongly does not compile',
   const folder = join(here, '../types-test');
   await mkdir(folder, { recursive: true });
   const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', '--typeRoots', join(source, 'node_modules/@types')];
-  const compile = async (text) => {
+  const compile = async (text, ...further) => {
     await writeFile(join(folder, 'application.ts'), text);
-    return run(process.execPath, [join(source, 'node_modules/typescript/bin/tsc'), ...options, 'application.ts'], { cwd: folder });
+    return run(process.execPath, [join(source, 'node_modules/typescript/bin/tsc'), ...options, ...further, 'application.ts'], { cwd: folder });
   };
   const good = `import { Tokenwell, TokenwellError, type Token, type TokenStore } from 'tokenwell';
     const tokenwell = new Tokenwell({ directory: 'x' });
@@ -38,6 +38,11 @@ test('it has types, and an application that uses them wrongly does not compile',
   assert.equal(compiled.status, 0, compiled.stdout);
   const wrong = await compile(good.replace("'client_credentials'", '7'));
   assert.match(wrong.stdout, /TS2322/);
+
+  // The README's, as strictly as can be, and without the names of a browser.
+  const example = (await readFile(join(here, '../examples/crm.mjs'), 'utf8')).replace('CRM_URL', 'CRM_URL!');
+  const strict = await compile(example, '--lib', 'es2022', '--skipLibCheck', 'false', '--exactOptionalPropertyTypes');
+  assert.equal(strict.status, 0, strict.stdout);
 });
 
 test("the README's example runs", async (t) => {
