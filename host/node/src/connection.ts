@@ -68,7 +68,10 @@ export class Connection {
 
   /** Everything that is wrong with the config, errors first. Sends nothing. */
   async check(options?: CallOptions): Promise<Problem[]> {
-    return (await this.#offline('check', [], options)) as Problem[];
+    const problems = (await this.#offline('check', [], options)) as Problem[];
+    const message = this.#tlsRefusal();
+    if (message === undefined) return problems;
+    return [{ field: 'tls', severity: 'error', message, mend: 'have the host allow it, or leave it out' }, ...problems];
   }
 
   /** The config as it takes effect, every default filled in, the server's metadata (RFC 8414) included. */
@@ -335,10 +338,18 @@ export class Connection {
     }
   }
 
+  /** Why the host does not allow the config's `tls`; absent: it does. */
+  #tlsRefusal(): string | undefined {
+    const { tls } = this.#config;
+    const isRefused = tls === 'off' || (tls === 'trust' && !this.#core.provided.tlsTrust);
+    return isRefused ? `\`tls: ${tls}\` is not allowed by this host` : undefined;
+  }
+
   /** What the connection sends through: with its client certificate, where it has one (RFC 8705). */
   async #http(): Promise<HttpClient> {
     const { tls, clientCertificate, clientCertificateKey } = this.#config;
-    if (tls === 'off') throw new ForbiddenError('`tls: off` is not allowed by this host');
+    const refusal = this.#tlsRefusal();
+    if (refusal !== undefined) throw new ForbiddenError(refusal);
     const manner: Manner = tls === 'trust' ? { trust: { connection: this.name, entry: this.#trust } } : {};
     if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#core.http(manner);
     const identity: Identity = {

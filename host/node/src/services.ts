@@ -20,6 +20,8 @@ export interface Provided {
   userAgent: UserAgent;
   /** How long a promise of the application's may take, in milliseconds. */
   hostTimeoutMs: number;
+  /** Whether a config may have `tls: trust`. */
+  tlsTrust: boolean;
   emit(event: TokenwellEvent): void;
 }
 

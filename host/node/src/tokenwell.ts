@@ -39,6 +39,8 @@ export interface TokenwellOptions {
   onEvent?: ((event: TokenwellEvent) => void) | undefined;
   /** Certificate authorities to trust, PEM, in place of Node's. */
   ca?: string | readonly string[] | undefined;
+  /** Whether a config may have `tls: trust`; `true`. */
+  tlsTrust?: boolean | undefined;
   /** How many threads run calls at a time; 4. Authorizations that wait for a user have further ones. */
   maxWorkers?: number | undefined;
   /** How long a promise of your store, secrets or user agent may take, in milliseconds; 30,000. */
@@ -46,7 +48,7 @@ export interface TokenwellOptions {
 }
 
 const OPTIONS = new Set([
-  'directory', 'store', 'password', 'resolvers', 'secrets', 'userAgent', 'onEvent', 'ca', 'maxWorkers', 'hostTimeoutMs',
+  'directory', 'store', 'password', 'resolvers', 'secrets', 'userAgent', 'onEvent', 'ca', 'tlsTrust', 'maxWorkers', 'hostTimeoutMs',
 ]);
 
 /** A host: it opens connections, and holds what they need. */
@@ -77,6 +79,7 @@ export class Tokenwell implements AsyncDisposable {
       secrets: options.secrets ?? new LocalSecrets({ store, directory, password, resolvers, isVolatile, hostTimeoutMs }),
       userAgent: options.userAgent ?? new Browser(),
       hostTimeoutMs,
+      tlsTrust: options.tlsTrust ?? true,
       emit: (event) => {
         // Whoever has closed the host has heard the last of it.
         if (onEvent === undefined || this.#closing !== undefined) return;
@@ -269,6 +272,7 @@ const FITS: Record<string, { is(value: unknown): boolean; what: string }> = {
     is: (given) => [given].flat().every((pem) => typeof pem === 'string'),
     what: 'a string or an array of strings',
   },
+  tlsTrust: { is: (given) => typeof given === 'boolean', what: 'a boolean' },
   maxWorkers: { is: (given) => Number.isInteger(given) && (given as number) >= 1, what: 'a whole number of 1 or more' },
   hostTimeoutMs: { is: (given) => Number.isFinite(given) && (given as number) > 0, what: 'a number of milliseconds' },
 };

@@ -202,6 +202,7 @@ for (const [options, field] of [
   [{ directory: 7 }, 'options.directory'],
   [{ pasword: 'x' }, 'options.pasword'],
   [{ onEvent: 'log' }, 'options.onEvent'],
+  [{ tlsTrust: 'no' }, 'options.tlsTrust'],
   [{ maxWorkers: 0 }, 'options.maxWorkers'],
   [{ userAgent: null }, 'options.userAgent.listen'],
   [null, 'options'],

@@ -94,6 +94,20 @@ test('another certificate is refused with both fingerprints, whoever vouches for
   await connection.clearTrust();
 });
 
+test('a config whose `tls` the host does not allow is refused before anything is sent, and a check says so', async (t) => {
+  const server = await tlsServer(t, 'self-signed');
+  const tokenwell = host(t, { tlsTrust: false });
+  for (const tls of ['trust', 'off']) {
+    const connection = await tokenwell.open('crm', { ...server.config, tls });
+    const [{ field, severity, message }] = await connection.check();
+    assert.deepEqual([field, severity, message], ['tls', 'error', `\`tls: ${tls}\` is not allowed by this host`]);
+    await assert.rejects(connection.token(), { code: 'forbidden', message });
+  }
+  assert.equal(server.requests(), 0);
+  const allowed = await (await host(t, { tlsTrust: true }).open('crm', server.config)).check();
+  assert.ok(allowed.every(({ severity }) => severity === 'warning'));
+});
+
 test('what an authority vouches for is not imported', async (t) => {
   const server = await tlsServer(t, 'server');
   const options = trustStore();
