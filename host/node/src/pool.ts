@@ -141,7 +141,12 @@ class ComponentWorker {
     const answered = pending.context.answer(request);
     const reply = isThenable(answered) ? await answered : answered;
     if (reply === undefined || this.#pending !== pending) return;
-    this.#port.postMessage(reply);
+    try {
+      this.#port.postMessage(reply);
+    } catch (error) {
+      // What the application gave cannot be sent, such as bytes that it has transferred.
+      this.#port.postMessage(pending.context.answerFailed(request, error));
+    }
     Atomics.add(this.#answers, 0, 1);
     Atomics.notify(this.#answers, 0);
   }

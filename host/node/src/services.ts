@@ -135,7 +135,7 @@ export class CallContext {
       if (isThenable(value)) return this.#answerLater(request, value);
       return id === 0 ? undefined : { id, value };
     } catch (error) {
-      return this.#answerFailed(request, error);
+      return this.answerFailed(request, error);
     }
   }
 
@@ -144,13 +144,14 @@ export class CallContext {
     try {
       return await value.then((settled) => (id === 0 ? undefined : { id, value: settled }));
     } catch (error) {
-      return this.#answerFailed(request, error);
+      return this.answerFailed(request, error);
     } finally {
       this.#requests.delete(id);
     }
   }
 
-  #answerFailed({ id, operation }: Request, error: unknown): Reply | undefined {
+  /** Answers that it has failed. */
+  answerFailed({ id, operation }: Request, error: unknown): Reply | undefined {
     if (error instanceof HttpError) {
       this.refusal ??= error.refusal;
       // A request that was called off has nobody who waits for its answer.

@@ -83,6 +83,22 @@ for (const [given, says] of [
   });
 }
 
+test('a store that gives bytes that it has transferred away is named', async (t) => {
+  const { config } = await tokenEndpoint(t, issuing);
+  const value = new Uint8Array(10);
+  structuredClone(value, { transfer: [value.buffer] });
+  const memory = new MemoryStore();
+  let isGone = true;
+  const store = ownStore({
+    load: (...args) => (isGone && args[0] === 'crm.tokens' ? { version: 1n, value } : memory.load(...args)),
+    compareAndSwap: (...args) => memory.compareAndSwap(...args),
+  });
+  const connection = await host(t, { store, ...owned }).open('crm', config);
+  await assert.rejects(settles(connection.token(), 10_000), { code: 'storage', message: /store\.load failed: .*detached/ });
+  isGone = false;
+  assert.equal((await settles(connection.token())).accessToken, 't1');
+});
+
 test('a promise of a store that never settles is an error and no hang, and the lease is free again', async (t) => {
   const { config, requests } = await tokenEndpoint(t, issuing);
   let stuck = true;
