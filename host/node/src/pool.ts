@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import type { Call, Job, Message, Outcome, Request, WorkerData } from './bridge.js';
+import type * as contract from './component/interfaces/tokenwell-oauth2-types.js';
 import { isThenable, type CallContext } from './services.js';
 import { recordKey } from './store.js';
 
@@ -29,6 +30,8 @@ async function compile(): Promise<Record<string, WebAssembly.Module>> {
 interface Pending {
   call: Call;
   context: CallContext;
+  /** The server of the connection, as its config names it. */
+  server: string | undefined;
   settle(outcome: Outcome): void;
 }
 
@@ -180,8 +183,8 @@ export class Pool {
   readonly #workers = new Set<ComponentWorker>();
   readonly #idle: ComponentWorker[] = [];
   readonly #queue: Pending[] = [];
-  /** How many workers do, or are started for, ordinary calls. */
-  #busy = 0;
+  /** The ordinary calls that workers do, or are started for. */
+  readonly #running = new Set<Pending>();
   #underWay = new Set<CallContext>();
   #drained: (() => void) | undefined;
   #isClosed = false;
@@ -208,10 +211,11 @@ export class Pool {
       const pending: Pending = {
         call,
         context,
+        server: serverOf(call),
         settle: (outcome) => {
           signal?.removeEventListener('abort', abort);
           this.#underWay.delete(context);
-          if (!waitsForUser) this.#busy -= 1;
+          this.#running.delete(pending);
           resolve(outcome);
           this.#next();
           if (this.#underWay.size === 0) this.#drained?.();
@@ -239,12 +243,21 @@ export class Pool {
   }
 
   #next(): void {
-    while (this.#busy < this.#most) {
-      const pending = this.#queue.shift();
+    while (this.#running.size < this.#most) {
+      const at = this.#queue.findIndex((pending) => this.#mayRun(pending));
+      const pending = this.#queue[at];
       if (pending === undefined) return;
-      this.#busy += 1;
+      this.#queue.splice(at, 1);
+      this.#running.add(pending);
       void this.#start(pending);
     }
+  }
+
+  /** One server, which may not answer, is left all workers but one. */
+  #mayRun({ server }: Pending): boolean {
+    if (server === undefined || this.#most === 1) return true;
+    const ofServer = [...this.#running].filter((running) => running.server === server);
+    return ofServer.length < this.#most - 1;
   }
 
   async #start(pending: Pending): Promise<void> {
@@ -286,4 +299,10 @@ export class Pool {
     const at = this.#idle.indexOf(worker);
     if (at >= 0) this.#idle.splice(at, 1);
   }
+}
+
+function serverOf({ connection }: Call): string | undefined {
+  if (connection === undefined) return undefined;
+  const { issuer, tokenEndpoint, provider, parameters } = connection.config as contract.Config;
+  return issuer ?? tokenEndpoint ?? JSON.stringify([provider, parameters]);
 }

@@ -41,7 +41,10 @@ export interface TokenwellOptions {
   ca?: string | readonly string[] | undefined;
   /** Whether a config may have `tls: trust`; `true`. */
   tlsTrust?: boolean | undefined;
-  /** How many threads run calls at a time; 4. Authorizations that wait for a user have further ones. */
+  /**
+   * How many threads run calls at a time, all but one of them those of one server; 4.
+   * Authorizations that wait for a user have further ones.
+   */
   maxWorkers?: number | undefined;
   /** How long a promise of your store, secrets or user agent may take, in milliseconds; 30,000. */
   hostTimeoutMs?: number | undefined;

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { MemoryStore } from 'tokenwell';
-import { host, directory, machine, RESOURCE, Server, tokenEndpoint } from './support.mjs';
+import { host, directory, machine, RESOURCE, Server, settles, tokenEndpoint } from './support.mjs';
 
 test('client credentials give a token, and the next call the same one without a request', async (t) => {
   const server = await Server.start(t);
@@ -117,6 +117,26 @@ test('more connections than a worker keeps open are each opened again', async (t
     }
   }
   assert.equal(requests.length, 140);
+});
+
+test('a server that does not answer keeps nobody from the token of another', async (t) => {
+  const releases = [];
+  const silent = await tokenEndpoint(t, async (n) => {
+    await new Promise((resolve) => releases.push(resolve));
+    return { json: { access_token: `s${n}`, token_type: 'Bearer' } };
+  });
+  const other = await tokenEndpoint(t, () => ({ json: { access_token: 'o', token_type: 'Bearer' } }));
+  const tokenwell = host(t, { maxWorkers: 2 });
+  const connections = await Promise.all(['a', 'b', 'c'].map((name) => tokenwell.open(name, silent.config)));
+  const waiting = connections.map((connection) => connection.token());
+  const connection = await settles(tokenwell.open('other', other.config), 10_000);
+  assert.equal((await settles(connection.token(), 10_000)).accessToken, 'o');
+  const isDone = settles(Promise.all(waiting));
+  for (let i = 0; i < waiting.length; i += 1) {
+    while (releases[i] === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+    releases[i]();
+  }
+  assert.deepEqual((await isDone).map(({ accessToken }) => accessToken), ['s1', 's2', 's3']);
 });
 
 test('what happens is told', async (t) => {
