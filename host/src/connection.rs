@@ -25,7 +25,7 @@ use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Origin,
-    Reach, Rules, TrustFile, Witness, each_within, whole,
+    Reach, Remark, Rules, TrustFile, Witness, certificate_problem, each_within, failed, whole,
 };
 use crate::queue::Places;
 use crate::telemetry::{Call, call, observed};
@@ -653,9 +653,15 @@ impl Connection {
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let options = each_within(self.timeout());
         let request = request.map(|body| Full::new(body).map_err(|e| match e {}).boxed_unsync());
-        let response = self.http().await?.send(request, options).await;
-        let (parts, body) = response.map_err(unsent)?.into_parts();
-        match whole(body, RESPONSE_LIMIT).await.map_err(unsent)? {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let response = self.http().await?.exchange(request, options).await;
+        let response = response.map_err(|error| {
+            let certificate = certificate_problem(&*error);
+            unsent(&host, failed(error), certificate)
+        });
+        let (parts, body) = response?.into_parts();
+        let body = whole(body, RESPONSE_LIMIT).await;
+        match body.map_err(|error| unsent(&host, error, None))? {
             Some(body) => Ok(Response::from_parts(parts, body)),
             None => Err(Error::Unsupported(
                 "a response of more than 64 MiB; send the request with a client of your own \
@@ -875,9 +881,13 @@ fn outcome<T>(
     };
     // The component is told in the few words that `wasi:http` has, and takes
     // it for a failure of the network.
-    match store.data().guest_http.take_refusal() {
-        Some(why) => Err(Error::Forbidden(why)),
-        None => Err(error),
+    match (store.data().guest_http.take_remark(), error) {
+        (Some(Remark::Refusal(why)), _) => Err(Error::Forbidden(why)),
+        (Some(Remark::Certificate(what)), Error::Unavailable(mut failure)) => {
+            failure.cause = format!("{}: {what}", failure.cause);
+            Err(Error::Unavailable(failure))
+        }
+        (_, error) => Err(error),
     }
 }
 
@@ -985,13 +995,16 @@ fn demanded_nonce<B>(response: &Response<B>) -> Option<String> {
     nonce.to_str().ok().map(str::to_owned)
 }
 
-fn unsent(error: wasmtime_wasi_http::Error) -> Error {
+fn unsent(host: &str, error: wasmtime_wasi_http::Error, certificate: Option<String>) -> Error {
     match error {
         wasmtime_wasi_http::Error::HttpRequestDenied => {
             Error::Forbidden("the URL is neither https nor on the loopback interface".to_owned())
         }
         error => Error::Unavailable(Unavailability {
-            cause: error.to_string(),
+            cause: match certificate {
+                Some(what) => format!("{host}: the server's certificate is not trusted: {what}"),
+                None => format!("{host}: {error}"),
+            },
             retry_at: None,
         }),
     }

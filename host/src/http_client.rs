@@ -144,7 +144,7 @@ impl HttpClient {
     }
 
     /// The same, with what it failed with.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         request: Request<WasiBody>,
         options: RequestOptions,
@@ -263,7 +263,15 @@ pub(crate) struct GuestHttp {
     client: Arc<HttpClient>,
     reach: Reach,
     progress: Arc<Progress>,
-    refusal: Arc<Mutex<Option<String>>>,
+    remark: Arc<Mutex<Option<Remark>>>,
+}
+
+/// What there is to say of a failed request that `wasi:http` has no words for.
+pub(crate) enum Remark {
+    /// Why the host has refused something that was asked of it.
+    Refusal(String),
+    /// What is wrong with the certificate of the server that was asked last.
+    Certificate(String),
 }
 
 /// How far the requests of an instance may go.
@@ -326,7 +334,7 @@ impl GuestHttp {
             client,
             reach,
             progress,
-            refusal: Arc::default(),
+            remark: Arc::default(),
         }
     }
 
@@ -335,10 +343,9 @@ impl GuestHttp {
         &self.progress
     }
 
-    /// Why the host has refused something that was asked of it, in words that
-    /// `wasi:http` has none for.
-    pub(crate) fn take_refusal(&self) -> Option<String> {
-        self.refusal
+    /// What there is to say of why a request failed.
+    pub(crate) fn take_remark(&self) -> Option<Remark> {
+        self.remark
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
@@ -364,13 +371,19 @@ impl WasiHttpHooks for GuestHttp {
         _: Processing,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Processing), Error>> + Send> {
         let client = Arc::clone(&self.client);
-        let refusal = Arc::clone(&self.refusal);
-        let refuse = move |why: String| {
-            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        let kept = Arc::clone(&self.remark);
+        let remark = move |remark: Remark| {
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(remark);
         };
+        // What was said of an earlier server is not said of this one.
+        self.remark
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|remark| matches!(remark, Remark::Certificate(_)));
         let rules = match &self.reach {
             Reach::Nowhere => {
-                refuse("a request in a call that is to send none".to_owned());
+                let why = "a request in a call that is to send none".to_owned();
+                remark(Remark::Refusal(why));
                 return Box::new(async { Err(Error::HttpRequestDenied) });
             }
             Reach::By(rules) => Some(rules()),
@@ -388,15 +401,17 @@ impl WasiHttpHooks for GuestHttp {
                     // It may be known another time.
                     return Err(Error::DestinationUnavailable);
                 };
-                refuse(format!(
+                remark(Remark::Refusal(format!(
                     "a request to {origin}, which neither the config nor its provider nor the issuer's metadata names"
-                ));
+                )));
                 return Err(Error::HttpRequestDenied);
             }
             let sending = client.exchange(request, options.unwrap_or_default());
             let response = sending.await.map_err(|error| {
                 if let Some(why) = refused(&*error) {
-                    refuse(why);
+                    remark(Remark::Refusal(why));
+                } else if let Some(what) = certificate_problem(&*error) {
+                    remark(Remark::Certificate(what));
                 }
                 failed(error)
             })?;
@@ -574,7 +589,7 @@ impl Body for TimedBody {
 
 /// The `wasi:http` error for what an exchange failed with: the first cause that
 /// says what it was.
-fn failed(error: BoxError) -> Error {
+pub(crate) fn failed(error: BoxError) -> Error {
     // The resolver's failure hides it.
     if causes(&*error).any(|cause| cause.is::<PrivateAddress>()) {
         return Error::DestinationIpProhibited;
@@ -590,7 +605,10 @@ fn failed(error: BoxError) -> Error {
 /// Why the host refused to go on, where it was the host that did.
 fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
     causes(error).find_map(|cause| match cause.downcast_ref() {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
+        // The system's verifier has reasons of its own in the same place.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+            if other.0.is::<Replaced>() =>
+        {
             Some(other.to_string())
         }
         _ if cause.is::<Replaced>()
@@ -600,6 +618,32 @@ fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
             Some(cause.to_string())
         }
         _ => None,
+    })
+}
+
+/// What is wrong with the server's certificate, where that is what is.
+pub(crate) fn certificate_problem(error: &(dyn StdError + 'static)) -> Option<String> {
+    causes(error).find_map(|cause| {
+        let Some(rustls::Error::InvalidCertificate(what)) = cause.downcast_ref() else {
+            return None;
+        };
+        Some(match what {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "it has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "it is not valid yet".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "it is for another host".to_owned()
+            }
+            CertificateError::UnknownIssuer => {
+                "nobody whom this system trusts has issued it".to_owned()
+            }
+            CertificateError::Revoked => "it has been revoked".to_owned(),
+            CertificateError::Other(other) => other.to_string(),
+            what => what.to_string(),
+        })
     })
 }
 

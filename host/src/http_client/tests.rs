@@ -248,6 +248,41 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     assert!(matches!(error, Error::TlsCertificateError), "{error}");
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_told() {
+    let url = format!("https://localhost:{}/", tls_server().await);
+    let exchanged = client().exchange(get(&url), patient()).await;
+    let error = exchanged.err().unwrap();
+    assert!(certificate_problem(&*error).is_some(), "{error}");
+    let problem = |what: CertificateError| certificate_problem(&rustls::Error::from(what));
+    for (what, told) in [
+        (CertificateError::Expired, "it has expired"),
+        (CertificateError::NotValidForName, "it is for another host"),
+    ] {
+        assert_eq!(problem(what).as_deref(), Some(told));
+    }
+}
+
+#[test]
+fn only_what_the_host_itself_refuses_is_called_refused() {
+    let other = |error: Arc<dyn StdError + Send + Sync>| {
+        let error = CertificateError::Other(rustls::OtherError(error));
+        rustls::Error::InvalidCertificate(error)
+    };
+    let replaced = other(Arc::new(Replaced {
+        server: "as.example:443".to_owned(),
+        imported: "aa".to_owned(),
+        shown: "bb".to_owned(),
+    }));
+    assert!(refused(&replaced).is_some());
+    let unfit = other(Arc::new(io::Error::other("CaUsedAsEndEntity")));
+    assert_eq!(refused(&unfit), None);
+    assert_eq!(
+        certificate_problem(&unfit).as_deref(),
+        Some("CaUsedAsEndEntity")
+    );
+}
+
 /// A server that grants over TLS, with a certificate of its own making.
 async fn tls_server() -> u16 {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
