@@ -81,9 +81,6 @@ fn failed(doing: &str, path: &Path, error: &io::Error) -> SecretError {
     let text = format!("{doing} {} failed: {error}", path.display());
     match error.kind() {
         io::ErrorKind::NotFound => SecretError::NotFound(text),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            SecretError::Denied(text)
-        }
         _ => SecretError::Unavailable(text),
     }
 }

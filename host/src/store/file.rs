@@ -353,13 +353,10 @@ impl Slot {
     }
 
     fn failed(&self, doing: &str, error: &io::Error) -> StoreError {
-        let text = format!("{doing} {} failed: {error}", self.record_file().display());
-        match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                StoreError::Denied(text)
-            }
-            _ => StoreError::Unavailable(text),
-        }
+        StoreError::Unavailable(format!(
+            "{doing} {} failed: {error}",
+            self.record_file().display()
+        ))
     }
 }
 
@@ -595,6 +592,19 @@ mod tests {
         fs::write(store.path(".crm.tokens.tmp"), b"half").unwrap();
         store.put(Some(version), b"two").await;
         assert!(!store.path(".crm.tokens.tmp").exists());
+    }
+
+    #[test]
+    fn missing_permissions_are_no_policy() {
+        let store = Temporary::new();
+        let slot = store.slot("crm.tokens").unwrap();
+        for kind in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let failed = slot.failed("writing", &kind.into());
+            assert!(matches!(failed, StoreError::Unavailable(_)), "{failed:?}");
+        }
     }
 
     #[tokio::test]
