@@ -1,9 +1,16 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
+use tokio::time;
 use url::Url;
 
 use super::{Listener, LoopbackListener, UserAgent};
 use crate::contract::{DeviceAuthorization, UserAgentError};
+
+/// How long a browser has to say that it cannot be opened. One in a terminal
+/// says nothing before it is closed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The user's own browser (RFC 8252 section 4): the one of the environment
 /// variable `BROWSER` where the platform knows it, or else the desktop's. The
@@ -34,12 +41,14 @@ impl UserAgent for Browser {
         if let Some(why) = no_browser_because(|name| std::env::var_os(name).is_some()) {
             return Err(UserAgentError::Unavailable(why.to_owned()));
         }
-        match spawn_blocking(move || webbrowser::open(url.as_str())).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(UserAgentError::Unavailable(format!(
+        let opening = spawn_blocking(move || webbrowser::open(url.as_str()));
+        match time::timeout(PATIENCE, opening).await {
+            // One that is still open waits for us to take the redirect.
+            Ok(Ok(Ok(()))) | Err(_) => Ok(()),
+            Ok(Ok(Err(error))) => Err(UserAgentError::Unavailable(format!(
                 "no browser could be opened: {error}"
             ))),
-            Err(error) => Err(UserAgentError::Unavailable(error.to_string())),
+            Ok(Err(error)) => Err(UserAgentError::Unavailable(error.to_string())),
         }
     }
 
