@@ -69,6 +69,37 @@ impl Transfer {
         &self.content.config
     }
 
+    /// The same under another name. The sealed secrets that are called after the
+    /// connection are called after the new name then, and the config refers to
+    /// them so.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        let Self {
+            name: old,
+            mut content,
+        } = self;
+        // A profile may share the secrets of its connection.
+        let of_its_own = format!("{old}.");
+        let shared = old.split('.').next().map(|base| format!("{base}."));
+        let mut secrets = BTreeMap::new();
+        for (secret, value) in content.secrets {
+            let field = secret
+                .strip_prefix(&of_its_own)
+                .or_else(|| secret.strip_prefix(shared.as_deref()?));
+            let renamed = field
+                .map(|field| format!("{name}.{field}"))
+                .filter(|renamed| !secrets.contains_key(renamed))
+                .unwrap_or_else(|| secret.clone());
+            refer(&mut content.config, &secret, &renamed);
+            secrets.insert(renamed, value);
+        }
+        content.secrets = secrets;
+        Self {
+            name: name.to_owned(),
+            content,
+        }
+    }
+
     /// Whether tokens are with it.
     pub fn has_tokens(&self) -> bool {
         self.content.tokens.is_some()
@@ -126,7 +157,14 @@ impl Transfer {
             .ok_or_else(damaged)?
             .to_owned();
         let password = password.clone();
-        let key = blocking(move || password.key(&id, Use::Open)).await?;
+        let key = blocking(move || password.key(&id, Use::Open)).await;
+        let key = key.map_err(|error| match error {
+            // It is no master password, whatever it is made into.
+            SecretError::NotFound(_) => SecretError::NotFound(
+                "the password is not the one that the connection was exported with".to_owned(),
+            ),
+            error => error,
+        })?;
         let plain =
             format::open(&[key], &export_key(&document.name), &sealed).map_err(|_| damaged())?;
         Ok(Self {
@@ -273,6 +311,17 @@ fn export_key(name: &str) -> String {
     format!("{name}.export")
 }
 
+/// Has a config refer to a sealed secret under another name.
+fn refer(config: &mut Value, secret: &str, renamed: &str) {
+    let old = format!("sealed:{secret}");
+    let fields = config.as_object_mut().into_iter().flatten();
+    for reference in fields.filter_map(|(_, value)| value.get_mut("ref")) {
+        if reference.as_str() == Some(&old) {
+            *reference = format!("sealed:{renamed}").into();
+        }
+    }
+}
+
 /// Every reference in a config.
 fn references(config: &Value) -> Vec<&str> {
     let Value::Object(fields) = config else {
@@ -349,6 +398,50 @@ mod tests {
         assert_eq!(tokens.as_slice(), br#"{"generation":7}"#);
         let secret = elsewhere.sealed_secret("shop.client_secret").await;
         assert_eq!(secret, Ok("hunter2".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn under_another_name_its_secrets_are_called_after_that() {
+        let here = TempDir::new().unwrap();
+        let (secrets, mut config) = with_tokens(&here).await;
+        secrets.seal_secret("shared", "s").await.unwrap();
+        config["password"] = json!({"ref": "sealed:shared"});
+        let transfer = secrets.export("shop", config).await.unwrap();
+        let transfer = transfer.named("bank");
+        assert_eq!(
+            transfer.config()["client_secret"],
+            json!({"ref": "sealed:bank.client_secret"})
+        );
+        assert_eq!(
+            transfer.config()["password"],
+            json!({"ref": "sealed:shared"})
+        );
+
+        // The other one's is untouched.
+        secrets
+            .seal_secret("shop.client_secret", "another")
+            .await
+            .unwrap();
+        assert_eq!(secrets.import(&transfer, "bank", false).await, Ok(true));
+        for (secret, value) in [
+            ("shop.client_secret", "another"),
+            ("bank.client_secret", "hunter2"),
+            ("shared", "s"),
+        ] {
+            let kept = secrets.sealed_secret(secret).await;
+            assert_eq!(kept.as_deref(), Ok(value), "{secret}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_profile_takes_the_secrets_of_its_connection_along() {
+        let here = TempDir::new().unwrap();
+        let (secrets, config) = with_tokens(&here).await;
+        let transfer = secrets.export("shop.dev", config).await.unwrap();
+        assert_eq!(
+            transfer.named("shop-dev").config()["client_secret"],
+            json!({"ref": "sealed:shop-dev.client_secret"})
+        );
     }
 
     #[tokio::test]
