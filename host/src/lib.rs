@@ -27,7 +27,8 @@
 //! A [`Connection`] is cheap to clone, and each of its calls runs on a fresh
 //! instance of the component: calls are concurrent, and one that is dropped loses
 //! nothing: it ends at once, or, where a server may be about to answer with a
-//! token, once that is stored. Where tokens are kept, where secrets come from, what becomes of
+//! token, once that is stored; [`dropped_calls_ended`] waits for that before the
+//! program ends. Where tokens are kept, where secrets come from, what becomes of
 //! events and how the user is reached are traits ([`TokenStore`], [`Secrets`],
 //! [`EventSink`], [`UserAgent`]) that a platform can put its own in place of.
 //! `AuditLog` is a sink that writes JSON lines; [`telemetry`] tells what a host
@@ -84,6 +85,7 @@ pub use store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use store::RedisStore;
 pub use store::{FileStore, InvalidUrl, Lease, MemoryStore, TokenStore};
+pub use underway::dropped_calls_ended;
 pub use user_agent::{Arrival, Browser, Listener, LoopbackListener, UserAgent};
 
 /// The wall clock, in Unix seconds.

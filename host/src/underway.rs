@@ -4,12 +4,13 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time;
 
 /// What is known of a call. The call, its instance and what its instance sends
@@ -83,6 +84,17 @@ impl Progress {
     }
 }
 
+/// Has a receiver for each call that goes on by itself.
+static GOING_ON: LazyLock<watch::Sender<()>> = LazyLock::new(|| watch::Sender::new(()));
+
+/// Waits until none of this process's calls goes on by itself any more, as one
+/// does that was dropped while a server may have been acting on its request (see
+/// [`Connection`](crate::Connection)). A program that ends before loses what
+/// that server answers, such as the next refresh token.
+pub async fn dropped_calls_ended() {
+    GOING_ON.closed().await;
+}
+
 /// A call that is awaited. Where it is dropped while it is unsettled, it goes on
 /// without anybody waiting for it until its end, or for as long as it has patience.
 pub(crate) struct Underway<T: Send + 'static> {
@@ -131,7 +143,12 @@ impl<T: Send + 'static> Drop for Underway<T> {
         if self.progress.unsettled.load(Ordering::Relaxed)
             && let (Some(work), Some(runtime)) = (self.work.take(), &self.runtime)
         {
-            runtime.spawn(time::timeout(self.patience, work));
+            let (going_on, patience) = (GOING_ON.subscribe(), self.patience);
+            runtime.spawn(async move {
+                // Whether it is done or has lost its patience is nobody's concern.
+                let _ = time::timeout(patience, work).await;
+                drop(going_on);
+            });
         }
     }
 }
