@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,6 +34,7 @@ impl Cli {
             .env_remove("TOKENWELL_PASSWORD")
             .env_remove("TOKENWELL_STORE")
             .env_remove("TOKENWELL_AUDIT")
+            .env_remove("TOKENWELL_TRANSFER_PASSWORD")
             // The keyring of whoever runs the tests is none of theirs.
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .stdin(Stdio::null())
@@ -121,8 +123,9 @@ struct Received {
 }
 
 /// An authorization server and a resource, as far as these tests need them:
-/// `/token` gives out `token-1`, `token-2`, …; `/refuse` refuses the client;
-/// `/api` answers with the credentials it got; everything else is not found.
+/// `/token` gives out `token-1`, `token-2`, …, and `/slow` the same after a
+/// second; `/refuse` refuses the client; `/api` answers with the credentials it
+/// got; `/register` registers a client; everything else is not found.
 struct Server {
     address: String,
     received: Arc<Mutex<Vec<Received>>>,
@@ -214,11 +217,29 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Received>>) {
             let mut log = log.lock().unwrap();
             log.push(request);
             log.iter()
-                .filter(|seen| seen.line.contains(" /token "))
+                .filter(|seen| seen.line.contains(" /token ") || seen.line.contains(" /slow "))
                 .count()
         };
+        if path == "/slow" {
+            thread::sleep(Duration::from_secs(1));
+        }
         let (status, kind, body) = match path.as_str() {
-            "/token" => {
+            "/.well-known/oauth-authorization-server" => {
+                let base = format!("http://{}", stream.local_addr().unwrap());
+                let metadata = json!({
+                    "issuer": base,
+                    "authorization_endpoint": format!("{base}/authorize"),
+                    "token_endpoint": format!("{base}/token"),
+                    "registration_endpoint": format!("{base}/register"),
+                    "response_types_supported": ["code"],
+                });
+                ("200 OK", "application/json", metadata.to_string())
+            }
+            "/register" => {
+                let client = json!({"client_id": "registered"});
+                ("201 Created", "application/json", client.to_string())
+            }
+            "/token" | "/slow" => {
                 let token = json!({"access_token": format!("token-{count}"), "token_type": "bearer", "expires_in": 3600, "scope": "a b"});
                 ("200 OK", "application/json", token.to_string())
             }
@@ -1042,4 +1063,420 @@ fn no_output_but_the_token_commands_tells_a_secret() {
             }
         }
     }
+}
+
+/// Waits until the server has received something there.
+fn await_request(server: &Server, path: &str) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while server.received(path).is_empty() {
+        assert!(Instant::now() < until, "nothing came to {path}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_a_signal_ends_stores_what_the_server_answers_first() {
+    for (sent, code) in [("-INT", 130), ("-TERM", 143)] {
+        let (cli, server) = (Cli::new(), Server::start());
+        let mut config = server.client_credentials();
+        config["token_endpoint"] = server.url("/slow").into();
+        cli.config("job", &config);
+        let child = cli.command(&["token", "job"]).spawn().unwrap();
+        await_request(&server, "/slow");
+        signal(&child, sent);
+        let ran = Ran::from(child.wait_with_output().unwrap()).failed_with(code);
+        assert!(ran.stderr.contains("second Ctrl-C"), "{ran:?}");
+        assert_eq!(ran.stdout, "");
+        assert_eq!(cli.run(&["token", "job"]).succeeded().stdout, "token-1\n");
+        assert_eq!(server.received("/slow").len(), 1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_ends_a_command_at_once() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let mut config = server.client_credentials();
+    config["token_endpoint"] = server.url("/slow").into();
+    cli.config("job", &config);
+    let mut child = cli.command(&["token", "job"]).spawn().unwrap();
+    await_request(&server, "/slow");
+    signal(&child, "-INT");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("second Ctrl-C")));
+    signal(&child, "-INT");
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(rest.concat().contains("is lost"), "{rest:?}");
+}
+
+#[test]
+fn create_registers_no_client_for_a_config_that_cannot_work() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let issuer = server.url("");
+    let create = ["create", "shop", "--register", &issuer, "--json"];
+    let wrong = create.iter().copied().chain(["--tls", "sometimes"]);
+    let wrong: Vec<&str> = wrong.collect();
+    let error = cli.run(&wrong).failed_with(3).error();
+    assert_eq!(error["problems"][0]["field"], "tls");
+    assert_eq!(server.received("/register").len(), 0);
+
+    cli.run(&create).succeeded();
+    assert_eq!(server.received("/register").len(), 1);
+    let shown = cli.run(&["show", "shop", "--json"]).succeeded().json();
+    assert_eq!(shown["client_id"], "registered");
+}
+
+#[test]
+fn what_is_no_whole_url_is_told_by_its_option() {
+    let cli = Cli::new();
+    for (option, value) in [
+        ("--for", "api.example.com/orders"),
+        ("--for", "localhost:9000/orders"),
+        ("--register", "login.example.com"),
+    ] {
+        let error = cli
+            .run(&["create", "shop", option, value, "--json"])
+            .failed_with(2)
+            .error();
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(option), "{message}");
+        assert!(error["mend"].as_str().unwrap().contains("https://"));
+    }
+    cli.config("job", &json!({"client_id": "c"}));
+    for url in ["api.example.com/orders", "api.example.com"] {
+        let ran = cli.run(&["request", "job", url]).failed_with(2);
+        assert!(ran.stderr.contains("https://"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_provider_that_wants_the_port_registered_is_told_a_port() {
+    let cli = Cli::new();
+    let explained = cli.run(&["providers", "okta"]).succeeded().stdout;
+    assert!(
+        explained.contains("redirect URI  http://127.0.0.1:8765/oauth2"),
+        "{explained}"
+    );
+    assert!(!explained.contains("127.0.0.1/"), "{explained}");
+
+    let config = json!({
+        "provider": "okta",
+        "parameters": {"domain": "x.okta.com"},
+        "client_id": "abc",
+        "client_secret": "s",
+    });
+    cli.config("shop", &config);
+    let checked = cli.run(&["check", "shop", "--json"]).succeeded().json();
+    assert_eq!(checked["problems"][0]["field"], "redirect_uri");
+    let callback = cli
+        .run(&["callback-url", "shop", "--json"])
+        .succeeded()
+        .json();
+    assert_eq!(callback["redirect_uri"], "http://127.0.0.1:8765/oauth2");
+
+    let set = "redirect_uri=http://127.0.0.1:9999/cb";
+    let checked = cli
+        .run(&["check", "shop", "--json", "--set", set])
+        .succeeded()
+        .json();
+    assert_eq!(checked["problems"], json!([]));
+}
+
+#[test]
+fn callback_url_says_where_any_port_is_put_in() {
+    let cli = Cli::new();
+    cli.config("shop", &json!({"redirect_uri": "http://localhost/cb"}));
+    let ran = cli.run(&["callback-url", "shop"]).succeeded();
+    assert_eq!(ran.stdout, "http://localhost/cb\n");
+    assert!(!ran.stderr.contains("exactly as it is"), "{ran:?}");
+    assert!(ran.stderr.contains("http://localhost:8765/cb"), "{ran:?}");
+}
+
+#[cfg(all(unix, not(target_os = "macos")))]
+#[test]
+fn a_browser_in_the_terminal_keeps_no_redirect_waiting() {
+    use std::os::unix::fs::PermissionsExt;
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let browser = cli.file("w3m");
+    std::fs::write(&browser, "#!/bin/sh\nexec >/dev/null 2>&1 sleep 30\n").unwrap();
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let begun = Instant::now();
+    let mut child = cli
+        .command(&["authorize", "app"])
+        .env("BROWSER", &browser)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let url = lines
+        .find_map(|line| Some(line.unwrap().trim().to_owned()).filter(|l| l.starts_with("http")))
+        .unwrap();
+    visit(&callback(&url, "the-code"));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let ran = Ran::from(
+        cli.command(&["authorize", "app", "--timeout", "1"])
+            .env("BROWSER", &browser)
+            .output()
+            .unwrap(),
+    )
+    .failed_with(4);
+    // It has the token of before.
+    assert!(!ran.stderr.contains("is not authorized"), "{ran:?}");
+    assert!(begun.elapsed() < Duration::from_secs(25));
+}
+
+#[test]
+fn check_tells_which_references_lead_nowhere() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let mut config = server.client_credentials();
+    for (reference, code, severity) in [
+        ("foo", 3, "error"),
+        ("env:TOKENWELL_TESTS_HAVE_NO_SUCH", 0, "warning"),
+        ("file:nowhere", 0, "warning"),
+        ("sealed:nothing", 0, "warning"),
+    ] {
+        config["client_secret"] = json!({ "ref": reference });
+        cli.config("job", &config);
+        let checked = cli
+            .run(&["check", "job", "--json"])
+            .failed_with(code)
+            .json();
+        let problem = &checked["problems"][0];
+        assert_eq!(problem["field"], "client_secret", "{reference}");
+        assert_eq!(problem["severity"], severity, "{reference}");
+    }
+    // The keyring of other systems would ask its user.
+    let unfit: &[&str] = match cfg!(target_os = "linux") {
+        true => &["file:", "keyring:job"],
+        false => &["file:"],
+    };
+    for reference in unfit {
+        config["client_secret"] = json!({ "ref": reference });
+        cli.config("job", &config);
+        cli.run(&["token", "job"]).failed_with(3);
+    }
+}
+
+#[test]
+fn seal_takes_a_key_of_many_lines_whole() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let pem = "-----BEGIN KEY-----\nAAAA\n-----END KEY-----";
+    cli.run_with_input(&["seal", "key"], &format!("{pem}\n"))
+        .succeeded();
+    let mut config = server.client_credentials();
+    config["client_secret"] = json!({"ref": "sealed:key"});
+    config["token_endpoint_auth_method"] = "client_secret_post".into();
+    cli.config("job", &config);
+    cli.run(&["token", "job"]).succeeded();
+    let body = server.received("/token").pop().unwrap().body;
+    assert!(body.contains("AAAA%0A-----END"), "{body}");
+    cli.run_with_input(&["seal", "key"], "\n").failed_with(2);
+}
+
+#[test]
+fn connections_do_not_share_what_one_of_them_had_sealed() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let token_endpoint = server.url("/token");
+    let create = [
+        "create",
+        "shop",
+        "--grant-type",
+        "client_credentials",
+        "--client-id",
+        "job",
+        "--client-secret",
+        "first",
+        "--token-endpoint",
+        &token_endpoint,
+        "--seal",
+    ];
+    cli.run(&create).succeeded();
+    let with_password = |arguments: &[&str]| {
+        let mut command = cli.command(arguments);
+        command.env("TOKENWELL_TRANSFER_PASSWORD", "journey");
+        Ran::from(command.output().unwrap())
+    };
+    let file = cli.file("shop.export");
+    let file = file.to_str().unwrap();
+    with_password(&["export", "shop", "-o", file]).succeeded();
+    with_password(&["export", "shop", "-o", file]).failed_with(2);
+    with_password(&["export", "shop", "-o", file, "--force"]).succeeded();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let there = with_password(&["import", file, "--json"]).failed_with(2);
+    let mend = there.error()["mend"].to_string();
+    assert!(mend.contains("tokens") && !mend.contains("stay"), "{mend}");
+
+    with_password(&["import", file, "--name", "other"]).succeeded();
+    let shown = cli.run(&["show", "other", "--json"]).succeeded().json();
+    assert_eq!(
+        shown["client_secret"],
+        json!({"ref": "sealed:other.client_secret"})
+    );
+    // One that refers to the other's keeps it.
+    let third = json!({
+        "grant_type": "client_credentials",
+        "token_endpoint": token_endpoint,
+        "client_id": "job",
+        "client_secret": {"ref": "sealed:shop.client_secret"},
+    });
+    cli.config("third", &third);
+    cli.run(&["delete", "shop", "--yes"]).succeeded();
+    for name in ["other", "third"] {
+        cli.run(&["token", name]).succeeded();
+    }
+    cli.run(&["delete", "other", "--yes"]).succeeded();
+    assert!(!cli.file("other.client_secret.secret").exists());
+
+    let mut wrong = cli.command(&["import", file, "--name", "late", "--json"]);
+    wrong.env("TOKENWELL_TRANSFER_PASSWORD", "wrong");
+    let wrong = Ran::from(wrong.output().unwrap()).failed_with(7);
+    assert!(!wrong.stderr.contains("master"), "{wrong:?}");
+}
+
+#[test]
+fn a_grant_without_a_user_is_not_told_to_ask_one() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let config = json!({
+        "grant_type": "refresh_token",
+        "token_endpoint": server.url("/refuse"),
+        "client_id": "app",
+        "refresh_token": "rt",
+    });
+    cli.config("rt", &config);
+    for _ in 0..2 {
+        let ran = cli.run(&["token", "rt"]);
+        assert!(!ran.stderr.contains("tokenwell authorize"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_refusal_that_is_remembered_says_until_when_and_how_to_ask_now() {
+    let (cli, server) = (Cli::new(), Server::start());
+    let mut config = server.client_credentials();
+    config["token_endpoint"] = server.url("/nowhere").into();
+    cli.config("job", &config);
+    for _ in 0..2 {
+        let ran = cli.run(&["token", "job"]).failed_with(6);
+        assert!(ran.stderr.contains("tokenwell refresh job"), "{ran:?}");
+        assert!(ran.stderr.contains("`token_endpoint`"), "{ran:?}");
+    }
+}
+
+#[test]
+fn who_asks_for_what_is_not_there_is_told_so() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    for command in ["list", "status"] {
+        let ran = cli.run(&["--profile", "typo", command]).succeeded();
+        assert!(ran.stderr.contains("profile typo"), "{ran:?}");
+        assert!(!ran.stderr.contains("There are no connections"), "{ran:?}");
+    }
+    let some = cli.run(&["status", "job", "nope", "--json"]).failed_with(3);
+    assert_eq!(some.json()[0]["state"], "not_authorized");
+}
+
+#[test]
+fn a_variable_without_a_value_is_told_by_its_name() {
+    let cli = Cli::new();
+    for variable in ["TOKENWELL_DIR", "TOKENWELL_AUDIT"] {
+        let mut command = cli.command(&["list"]);
+        let ran = Ran::from(command.env(variable, "").output().unwrap()).failed_with(2);
+        assert!(ran.stderr.contains(variable), "{ran:?}");
+    }
+}
+
+#[test]
+fn what_to_type_leads_to_the_directory_that_was_given() {
+    let cli = Cli::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = elsewhere.path().to_str().unwrap();
+    for arguments in [
+        &["--dir", elsewhere, "list"][..],
+        &["--dir", elsewhere, "show", "shop"],
+    ] {
+        let ran = cli.run(arguments);
+        let typed = format!("tokenwell --dir {elsewhere} create");
+        assert!(ran.stderr.contains(&typed), "{ran:?}");
+    }
+}
+
+#[test]
+fn complete_takes_the_query_alone_and_says_once_why_not() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("app", &server.authorization_code());
+    let elsewhere = "redirect_uri=https://app.example/cb";
+    let begin = [
+        "authorize",
+        "app",
+        "--no-browser",
+        "--json",
+        "--set",
+        elsewhere,
+    ];
+    let begun = cli.run(&begin).succeeded().json();
+    let callback = callback(begun["authorization_url"].as_str().unwrap(), "the-code");
+    let query = &callback[callback.find('?').unwrap()..];
+    let forged = query.replace("state=", "state=x");
+    let refused = cli
+        .run(&["complete", "app", &forged, "--set", elsewhere])
+        .failed_with(5);
+    assert_eq!(refused.stderr.lines().count(), 2, "{refused:?}");
+    cli.run(&["complete", "app", query, "--set", elsewhere])
+        .succeeded();
+}
+
+#[test]
+fn completions_offer_no_hidden_command() {
+    let script = Cli::new().run(&["completions", "bash"]).succeeded().stdout;
+    assert!(script.contains("callback-url") && script.contains("--profile"));
+    assert!(!script.contains("precompile-component"));
+}
+
+#[test]
+fn a_config_may_begin_with_a_byte_order_mark() {
+    let cli = Cli::new();
+    std::fs::write(cli.file("shop.json"), "\u{feff}{\"client_id\": \"c\"}").unwrap();
+    let shown = cli.run(&["show", "shop", "--json"]).succeeded().json();
+    assert_eq!(shown["client_id"], "c");
+}
+
+#[test]
+fn a_token_that_lasts_less_than_was_asked_for_is_said_to() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    cli.run(&["token", "job"]).succeeded();
+    let long = cli
+        .run(&["token", "job", "--min-validity", "4000"])
+        .succeeded();
+    assert!(long.stderr.contains("less than was asked for"), "{long:?}");
+    let short = cli
+        .run(&["token", "job", "--min-validity", "60"])
+        .succeeded();
+    assert_eq!(short.stderr, "");
+}
+
+#[test]
+fn rekey_takes_no_password_for_a_key_that_has_none() {
+    let cli = Cli::new();
+    let file = cli.file("password");
+    std::fs::write(&file, "secret").unwrap();
+    let file = file.to_str().unwrap();
+    let rekey = ["rekey", "--to", "key-file", "--new-password-file", file];
+    cli.run(&rekey).failed_with(2);
 }

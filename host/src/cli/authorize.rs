@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use tokenwell::{
     Arrival, AuthorizationOptions, AuthorizeOptions, Browser, Connection, DeviceAuthorization,
-    Grant, Listener, Outcome, Prompt, Redirect, UserAgent, UserAgentError,
+    Error, Event, Grant, Listener, Outcome, Prompt, Redirect, UserAgent, UserAgentError,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -77,8 +77,16 @@ pub async fn authorize(session: &Session, args: AuthorizeArgs) -> Result<u8, Fai
         redirect_uri: Mutex::new(String::new()),
     };
     let as_json = session.json;
-    let host = build(session.builder().user_agent(user))?;
+    // Who pastes a URL is told of it there.
+    let tells = !as_json && !user.paste;
+    let builder = session.builder().user_agent(user);
+    let host = build(builder.events(move |event: Event| {
+        if tells && event.kind == "redirect-refused" {
+            output::note(&format!("{}\n", output::printable(&event.message)));
+        }
+    }))?;
     let connection = session.open(&host, &args.name).await?;
+    let subject = subject.with_grant(&connection.config().grant);
     let device = args.device || connection.config().grant == Grant::DeviceCode;
     let options = AuthorizationOptions {
         redirect_uri: None,
@@ -97,13 +105,21 @@ pub async fn authorize(session: &Session, args: AuthorizeArgs) -> Result<u8, Fai
         timeout_seconds: args.timeout,
         device,
     };
-    let status = uninterrupted(&subject, async {
-        connection
-            .authorize(options)
-            .await
-            .map_err(|error| Failure::of(error, Some(&subject)))
-    })
-    .await?;
+    let status = connection.authorize(options).await.map_err(|error| {
+        let came_to_nothing = match &error {
+            Error::NotAuthorized(reason) => Some(format!(
+                "the authorization of {} came to nothing: {reason}",
+                subject.full_name()
+            )),
+            _ => None,
+        };
+        let failure = Failure::of(error, Some(&subject));
+        match came_to_nothing {
+            // What it was before, it still is.
+            Some(message) => Failure { message, ..failure },
+            None => failure,
+        }
+    })?;
     if as_json {
         output::print_json_line(&output::status_json(&subject, &status)).map(|()| 0)
     } else {
@@ -153,10 +169,7 @@ async fn begin(
     }
     output::note("Or paste it here now; Enter alone leaves it for later: ");
     let mut lines = lines_of_standard_input();
-    let line = uninterrupted(subject, async {
-        Ok(lines.recv().await.unwrap_or_default())
-    })
-    .await?;
+    let line = lines.recv().await.unwrap_or_default();
     if line.is_empty() {
         return Ok(0);
     }
@@ -191,13 +204,9 @@ pub async fn complete(session: &Session, args: CompleteArgs) -> Result<u8, Failu
     };
     let host = session.host()?;
     let connection = session.open(&host, &args.name).await?;
-    finish(
-        session,
-        &session.subject(&args.name),
-        &connection,
-        redirect(text),
-    )
-    .await
+    let subject = session.subject(&args.name);
+    let subject = subject.with_grant(&connection.config().grant);
+    finish(session, &subject, &connection, redirect(text)).await
 }
 
 async fn finish(
@@ -216,19 +225,20 @@ async fn finish(
     )
 }
 
-/// A callback as the user has it: a URL, or else the body of a form post.
+/// A callback as the user has it: a URL, or else its query or the body of a form
+/// post.
 fn redirect(text: String) -> Redirect {
-    let text = text.trim().to_owned();
-    if url::Url::parse(&text).is_ok() {
-        Redirect::Url(text)
+    let text = text.trim();
+    if url::Url::parse(text).is_ok() {
+        Redirect::Url(text.to_owned())
     } else {
-        Redirect::FormPost(text)
+        Redirect::FormPost(text.trim_start_matches('?').to_owned())
     }
 }
 
 /// Whether a redirect URI leads to a port of this machine, where it can be
 /// listened on (RFC 8252 section 7.3).
-fn is_of_this_machine(uri: &str) -> bool {
+pub fn is_of_this_machine(uri: &str) -> bool {
     let Ok(url) = url::Url::parse(uri) else {
         return false;
     };
@@ -240,20 +250,6 @@ fn is_of_this_machine(uri: &str) -> bool {
         Some(url::Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
         Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
-    }
-}
-
-/// The work, unless the user presses Ctrl-C first.
-async fn uninterrupted<T>(
-    subject: &Subject,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        outcome = work => outcome,
-        Ok(()) = tokio::signal::ctrl_c() => Err(
-            Failure::interrupted("interrupted; the tokens are as they were")
-                .mend(format!("Run `{}` again when you are ready.", subject.command("authorize"))),
-        ),
     }
 }
 
@@ -470,10 +466,12 @@ mod tests {
             redirect(" http://127.0.0.1/cb?code=c \n".into()),
             Redirect::Url("http://127.0.0.1/cb?code=c".into())
         );
-        assert_eq!(
-            redirect("code=c&state=s".into()),
-            Redirect::FormPost("code=c&state=s".into())
-        );
+        for text in ["code=c&state=s", "?code=c&state=s"] {
+            assert_eq!(
+                redirect(text.into()),
+                Redirect::FormPost("code=c&state=s".into())
+            );
+        }
     }
 
     /// A loopback on which nothing ever arrives.

@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokenwell::{
     Connection, ConnectionState, Error, Grant, Host, Severity, Status, StoreError, Token,
-    TokenOptions,
+    TokenOptions, ViolationKind,
 };
 
-use super::document::{self, ConnectionName, Subject};
-use super::failure::Failure;
+use super::document::{self, ConnectionName, ProfileName, Subject};
+use super::failure::{Failure, Kind};
+use super::redirect::{ANY_PORT, Accepted, lacks_port, with_port};
 use super::{Session, effective, examine, input, keys, output, parse, watch};
 
 /// What to type to obtain the first token.
@@ -32,14 +33,55 @@ impl Opened {
     async fn new(session: &Session, name: &ConnectionName) -> Result<Self, Failure> {
         let host = session.host()?;
         let connection = session.open(&host, name).await?;
+        let subject = session.subject(name);
         Ok(Self {
-            subject: session.subject(name),
+            subject: subject.with_grant(&connection.config().grant),
             connection,
         })
     }
 
     fn failure(&self, error: Error) -> Failure {
         Failure::of(error, Some(&self.subject))
+    }
+
+    /// The same of an endpoint beside the token endpoint.
+    fn failure_at(&self, endpoint: &str, error: Error) -> Failure {
+        let is_answer = matches!(
+            &error,
+            Error::ProtocolViolation(violation) if violation.kind == ViolationKind::Response
+        );
+        let failure = self.failure(error);
+        if is_answer {
+            return failure.mend(format!(
+                "Look at `{endpoint}`: what is there does not answer as such an endpoint."
+            ));
+        }
+        failure
+    }
+
+    /// The failure to give a token; where that is what is remembered of an
+    /// earlier try, until when.
+    async fn no_token(&self, error: Error) -> Failure {
+        let failure = self.failure(error);
+        if !matches!(failure.kind, Kind::Refused | Kind::Unavailable) {
+            return failure;
+        }
+        let status = self.connection.status().await.ok();
+        let pause = status.and_then(|status| status.next_retry_at);
+        match pause.filter(|until| *until > output::now()) {
+            None => failure,
+            Some(until) => {
+                let mend = failure.mend.clone().unwrap_or_default();
+                let refresh = self.subject.command("refresh");
+                if failure.retry_at.is_some() {
+                    return failure.mend(format!("{mend} `{refresh}` tries now."));
+                }
+                let until = output::instant(until, output::now());
+                failure.mend(format!(
+                    "{mend} The server is not asked again before {until}; `{refresh}` asks now."
+                ))
+            }
+        }
     }
 }
 
@@ -104,8 +146,14 @@ pub async fn list(session: &Session) -> Result<u8, Failure> {
     let names = session.directory.names(session.profile.as_ref())?;
     if names.is_empty() && !session.json {
         output::note(&format!(
-            "There are no connections in {}. Create one with `tokenwell create NAME`.\n",
-            session.directory.path().display()
+            "{} Create one with `{}`.\n",
+            none_there(session),
+            match &session.profile {
+                Some(profile) => session
+                    .directory
+                    .command(&format!("--profile {profile} create NAME")),
+                None => session.directory.command("create NAME"),
+            }
         ));
         return Ok(0);
     }
@@ -149,6 +197,15 @@ pub async fn list(session: &Session) -> Result<u8, Failure> {
         }
     }
     session.print(|| Value::Array(rows), || table.render())
+}
+
+/// What to say where nothing is to be listed.
+fn none_there(session: &Session) -> String {
+    let directory = session.directory.path().display();
+    match &session.profile {
+        Some(profile) => format!("No connection in {directory} has the profile {profile}."),
+        None => format!("There are no connections in {directory}."),
+    }
 }
 
 /// The provider, or the host of the server, from a config document.
@@ -202,7 +259,7 @@ pub async fn check(session: &Session, name: &ConnectionName) -> Result<u8, Failu
     let layers = session.layers(name)?;
     let host = session.host()?;
     let subject = session.subject(name);
-    let (_, mut problems) = examine(&host, &subject, &layers.document()).await?;
+    let (_, mut problems) = examine(session, &host, &subject, &layers.document()).await?;
     layers.attribute(&mut problems);
     let works = problems
         .iter()
@@ -221,7 +278,7 @@ pub async fn check(session: &Session, name: &ConnectionName) -> Result<u8, Failu
     Ok(if works {
         0
     } else {
-        super::failure::Kind::NotConfigured.exit_code()
+        Kind::NotConfigured.exit_code()
     })
 }
 
@@ -252,6 +309,7 @@ pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> 
         return watch::run(session, &args.names, interval).await;
     }
     let one = args.names.len() == 1;
+    let are_named = !args.names.is_empty();
     let names = match args.names {
         names if names.is_empty() => session.directory.names(session.profile.as_ref())?,
         names => names,
@@ -260,6 +318,7 @@ pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> 
     let now = output::now();
     let mut values = Vec::new();
     let mut text = String::new();
+    let mut code = 0;
     for name in &names {
         let subject = session.subject(name);
         match standing(session, &host, name).await {
@@ -272,6 +331,10 @@ pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> 
             }
             Err(failure) if one => return Err(failure),
             Err(failure) => {
+                // Of those that were asked for; else it is what there is to tell.
+                if are_named && code == 0 {
+                    code = failure.kind.exit_code();
+                }
                 values.push(json!({"name": subject.full_name(), "state": "error", "error": failure.to_json()}));
                 text.push_str(&format!(
                     "{}: {}",
@@ -282,21 +345,20 @@ pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> 
         }
     }
     if names.is_empty() && !session.json {
-        output::note(&format!(
-            "There are no connections in {}.\n",
-            session.directory.path().display()
-        ));
+        output::note(&format!("{}\n", none_there(session)));
     }
-    session.print(
-        || {
-            if one {
-                values.pop().unwrap_or_default()
-            } else {
-                Value::Array(values)
-            }
-        },
-        || text,
-    )
+    session
+        .print(
+            || {
+                if one {
+                    values.pop().unwrap_or_default()
+                } else {
+                    Value::Array(values)
+                }
+            },
+            || text,
+        )
+        .map(|_| code)
 }
 
 /// What `token` can be told.
@@ -339,11 +401,20 @@ pub async fn token(session: &Session, args: TokenArgs) -> Result<u8, Failure> {
         min_validity_seconds: args.min_validity,
         rejected,
     };
-    let token = opened
-        .connection
-        .token(options)
-        .await
-        .map_err(|error| opened.failure(error))?;
+    let token = match opened.connection.token(options).await {
+        Ok(token) => token,
+        Err(error) => return Err(opened.no_token(error).await),
+    };
+    if let Some(wanted) = args.min_validity
+        && let Some(at) = token.expires_at
+        && at < output::now().saturating_add(wanted.into())
+        && !session.json
+    {
+        output::note(&format!(
+            "The token is valid until {}, which is less than was asked for: the server gives none that lasts longer.\n",
+            output::instant(at, output::now())
+        ));
+    }
     if args.response {
         let response = opened
             .connection
@@ -438,7 +509,7 @@ pub async fn revoke(session: &Session, name: &ConnectionName) -> Result<u8, Fail
         .connection
         .revoke()
         .await
-        .map_err(|error| opened.failure(error))?;
+        .map_err(|error| opened.failure_at("revocation_endpoint", error))?;
     let full_name = opened.subject.full_name();
     session.print(
         || json!({"name": full_name, "revoked": true}),
@@ -458,7 +529,7 @@ pub async fn introspect(session: &Session, name: &ConnectionName) -> Result<u8, 
         .connection
         .introspect()
         .await
-        .map_err(|error| opened.failure(error))?;
+        .map_err(|error| opened.failure_at("introspection_endpoint", error))?;
     output::print(&format!("{text}\n")).map(|()| 0)
 }
 
@@ -469,7 +540,7 @@ pub async fn userinfo(session: &Session, name: &ConnectionName) -> Result<u8, Fa
         .connection
         .userinfo()
         .await
-        .map_err(|error| opened.failure(error))?;
+        .map_err(|error| opened.failure_at("userinfo_endpoint", error))?;
     output::print(&format!("{text}\n")).map(|()| 0)
 }
 
@@ -502,33 +573,55 @@ pub async fn history(session: &Session, name: &ConnectionName) -> Result<u8, Fai
     )
 }
 
-/// The redirect URI of the listener, the port left out (RFC 8252 section 7.3).
-pub const LOOPBACK_REDIRECT_URI: &str = "http://127.0.0.1/oauth2";
-
 /// `callback-url`.
 pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8, Failure> {
     let document = session.document(name)?;
-    let configured = document
-        .get("redirect_uri")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    let explanation = match &configured {
-        Some(_) => {
+    let configured = document.get("redirect_uri").and_then(Value::as_str);
+    let host = session.host()?;
+    let accepted = Accepted::by_provider_of(&host, &document).await?;
+    let (uri, explanation) = match (configured, accepted) {
+        (Some(uri), _) if !lacks_port(uri) => (
+            uri.to_owned(),
             "This is the config's redirect_uri: register it at the server exactly as it is.\n"
+                .to_owned(),
+        ),
+        (None, Accepted::Https) => {
+            return Err(Failure::not_configured(
+                "the provider accepts https redirect URIs only, and the config names none",
+            )
+            .mend("Set `redirect_uri` to an https URL, and register the same."));
         }
-        None => {
-            "Register this at the server. The port is left out because any free one is used: for the loopback address \
-             a server has to accept every port (RFC 8252 section 7.3).\nA server that wants a port, or `localhost`: \
-             register http://127.0.0.1:8765/oauth2, say, and set the same as `redirect_uri` in the config.\n"
-        }
+        (uri, Accepted::AsRegistered) => (
+            with_port(uri.unwrap_or(ANY_PORT)),
+            "The provider accepts a redirect URI only as it is registered, port included. Register this, say, and set \
+             the same as `redirect_uri` in the config.\n"
+                .to_owned(),
+        ),
+        (Some(uri), _) => (
+            uri.to_owned(),
+            format!(
+                "This is the config's redirect_uri. It names no port, so that any free one is put in: the server has to \
+                 accept every port (RFC 8252 section 7.3).\nA server that wants a port: register {}, say, and set the \
+                 same as `redirect_uri` in the config.\n",
+                output::printable(&with_port(uri))
+            ),
+        ),
+        (None, Accepted::AnyPort) => (
+            ANY_PORT.to_owned(),
+            format!(
+                "Register this at the server. The port is left out because any free one is used: for the loopback \
+                 address a server has to accept every port (RFC 8252 section 7.3).\nA server that wants a port, or \
+                 `localhost`: register {}, say, and set the same as `redirect_uri` in the config.\n",
+                with_port(ANY_PORT)
+            ),
+        ),
     };
-    let uri = configured.unwrap_or_else(|| LOOPBACK_REDIRECT_URI.into());
     session.print(
         || json!({"redirect_uri": uri, "explanation": explanation.trim()}),
         || format!("{}\n", output::printable(&uri)),
     )?;
     if !session.json {
-        output::note(&output::dim(explanation));
+        output::note(&output::dim(&explanation));
     }
     Ok(0)
 }
@@ -573,6 +666,7 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         output::note("Nothing was deleted.\n");
         return Ok(0);
     }
+    let used = sealed_for_others(session, &args.name, &profiles)?;
     for profile in &profiles {
         let full_name = document::full_name(&args.name, profile.as_ref());
         forget(session, &format!("{full_name}.tokens")).await?;
@@ -580,6 +674,9 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         // Those that `create --seal` made for it.
         for field in keys::SECRET_FIELDS {
             let secret = keys::sealed_name(&full_name, field);
+            if used.contains(&secret) {
+                continue;
+            }
             let forgotten = session.secrets.forget_secret(&secret).await;
             forgotten.map_err(Failure::of_secret)?;
         }
@@ -590,6 +687,29 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         || json!({"name": subject.full_name(), "deleted": true}),
         || format!("{}: deleted\n", output::bold(subject.full_name())),
     )
+}
+
+/// The sealed secrets that other configs than those of a connection's profiles
+/// refer to. A config that cannot be read refers to none.
+fn sealed_for_others(
+    session: &Session,
+    name: &ConnectionName,
+    profiles: &[Option<ProfileName>],
+) -> Result<Vec<String>, Failure> {
+    let mut used = Vec::new();
+    for other in session.directory.names(None)? {
+        let all = session.directory.profiles(&other)?.into_iter().map(Some);
+        for profile in all.chain([None]) {
+            if other == *name && profiles.contains(&profile) {
+                continue;
+            }
+            if let Ok(document) = session.directory.load(&other, profile.as_ref()) {
+                let secrets = keys::sealed_secrets(&document).into_iter();
+                used.extend(secrets.map(str::to_owned));
+            }
+        }
+    }
+    Ok(used)
 }
 
 /// Deletes a record, readable or not.

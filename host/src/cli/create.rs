@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokenwell::{Host, Severity};
+use tokenwell::{Host, Problem, Severity};
 
-use super::commands::{LOOPBACK_REDIRECT_URI, next_step};
+use super::commands::next_step;
 use super::document::{self, ConnectionName, Subject, merge_patch};
 use super::failure::Failure;
 use super::keys::{SECRET_FIELDS, sealed_name};
+use super::redirect::ANY_PORT;
 use super::{Session, examine, input, output};
 
 /// What `create` can be told.
@@ -187,7 +188,8 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
     let path = session.directory.file(&args.name, session.profile.as_ref());
     if path.exists() && !args.force {
-        return Err(document::already_there(&path));
+        return Err(document::already_there(&path)
+            .mend("Choose another name, or replace it with --force (its tokens stay)."));
     }
     let mut document = match &args.config {
         Some(file) => read_config(file)?,
@@ -202,44 +204,69 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
         args.to_document(&mut |what| ask(what, asked))?,
     );
     document::apply(&mut document, &session.overrides);
+    let initial_access_token = match args.initial_access_token.as_deref() {
+        Some("-") => Some(ask("initial access token", asked)?),
+        token => token.map(str::to_owned),
+    };
     let host = session.host()?;
     if let Some(url) = &args.resource_url {
+        check_url("--for", url)?;
         find_server(&host, url, &mut document).await?;
     }
-    if let Some(issuer) = &args.register {
-        let token = match args.initial_access_token.as_deref() {
-            Some("-") => Some(ask("initial access token", asked)?),
-            token => token.map(str::to_owned),
-        };
-        let subject = session.subject(&args.name);
-        register(&host, &subject, issuer.as_deref(), token, &mut document).await?;
-    }
-    // What was found does not go before what was typed.
-    document::apply(&mut document, &session.overrides);
-
     // A profile is no config of its own: it is judged in its place.
-    let effective = match session.profile {
-        Some(_) => {
-            let mut base = session.directory.load(&args.name, None)?;
-            merge_patch(&mut base, document.clone());
-            base
-        }
-        None => document.clone(),
+    let base = match session.profile {
+        Some(_) => session.directory.load(&args.name, None)?,
+        None => json!({}),
+    };
+    let in_its_place = |document: &Value| {
+        let mut patch = document.clone();
+        // What was found does not go before what was typed.
+        document::apply(&mut patch, &session.overrides);
+        let mut whole = base.clone();
+        merge_patch(&mut whole, patch);
+        whole
     };
     let subject = session.subject(&args.name);
-    let (connection, problems) = examine(&host, &subject, &effective).await?;
-    let works = problems
-        .iter()
-        .all(|problem| problem.severity == Severity::Warning);
-    let Some(connection) = connection.filter(|_| works) else {
-        return Err(Failure::not_configured(format!(
+    let cannot_work = |problems: Vec<Problem>, nothing: &str| {
+        Failure::not_configured(format!(
             "{} is not created: its config cannot work",
             subject.full_name()
         ))
         .with_problems(problems)
-        .mend(
-            "Nothing was written. Mend the above; `tokenwell create --help` explains the options.",
-        ));
+        .mend(format!(
+            "{nothing} Mend the above; `tokenwell create --help` explains the options."
+        ))
+    };
+    if let Some(given) = &args.register {
+        let issuer = given.as_deref().or_else(|| document["issuer"].as_str());
+        let issuer = issuer.map(str::to_owned).ok_or_else(|| {
+            Failure::usage("there is no issuer to register at")
+                .mend("Name it: `--register ISSUER`, or `--issuer` or `--for` beside it.")
+        })?;
+        check_url("--register", &issuer)?;
+        // The server keeps what is registered, whatever becomes of the config.
+        let mut expected = document.clone();
+        merge_patch(&mut expected, json!({"issuer": issuer, "client_id": "-"}));
+        let (_, mut problems) = examine(session, &host, &subject, &in_its_place(&expected)).await?;
+        problems.retain(|problem| {
+            problem.severity == Severity::Error && !REGISTERED.contains(&problem.field.as_str())
+        });
+        if !problems.is_empty() {
+            return Err(cannot_work(
+                problems,
+                "Nothing was registered, and nothing written.",
+            ));
+        }
+        register(&host, &subject, issuer, initial_access_token, &mut document).await?;
+    }
+    document::apply(&mut document, &session.overrides);
+    let effective = in_its_place(&document);
+    let (connection, problems) = examine(session, &host, &subject, &effective).await?;
+    let works = problems
+        .iter()
+        .all(|problem| problem.severity == Severity::Warning);
+    let Some(connection) = connection.filter(|_| works) else {
+        return Err(cannot_work(problems, "Nothing was written."));
     };
     if args.seal {
         seal(session, subject.full_name(), &mut document).await?;
@@ -272,6 +299,23 @@ pub async fn run(session: &Session, args: CreateArgs) -> Result<u8, Failure> {
     )
 }
 
+/// What a registration puts into a config.
+const REGISTERED: [&str; 3] = ["client_id", "client_secret", "token_endpoint_auth_method"];
+
+/// Whether an option's value is a URL that can be asked.
+fn check_url(option: &str, text: &str) -> Result<(), Failure> {
+    let is_url = url::Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+    if is_url {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "the value of {option} is not a URL: {}",
+        output::printable(text)
+    ))
+    .mend("Write it whole, with https:// before it."))
+}
+
 /// Puts the authorization server of a resource into a config, and the resource
 /// itself (RFC 8707), by what the resource says (RFC 9728).
 async fn find_server(host: &Host, url: &str, document: &mut Value) -> Result<(), Failure> {
@@ -297,15 +341,10 @@ async fn find_server(host: &Host, url: &str, document: &mut Value) -> Result<(),
 async fn register(
     host: &Host,
     subject: &Subject,
-    issuer: Option<&str>,
+    issuer: String,
     initial_access_token: Option<String>,
     document: &mut Value,
 ) -> Result<(), Failure> {
-    let named = issuer.or_else(|| document["issuer"].as_str());
-    let issuer = named.map(str::to_owned).ok_or_else(|| {
-        Failure::usage("there is no issuer to register at")
-            .mend("Name it: `--register ISSUER`, or `--issuer` or `--for` beside it.")
-    })?;
     let metadata = registration(document, subject.full_name());
     let answer = host
         .register_client(
@@ -318,7 +357,7 @@ async fn register(
     let answer: Value = serde_json::from_str(&answer)
         .map_err(|error| Failure::internal(format!("the server's answer: {error}")))?;
     let mut fields = json!({ "issuer": issuer });
-    for field in ["client_id", "client_secret", "token_endpoint_auth_method"] {
+    for field in REGISTERED {
         if let Some(value) = answer.get(field).filter(|value| value.is_string()) {
             fields[field] = value.clone();
         }
@@ -358,7 +397,7 @@ fn registration(document: &Value, name: &str) -> Value {
     });
     if needs_redirect {
         let given = document["redirect_uri"].as_str();
-        metadata["redirect_uris"] = json!([given.unwrap_or(LOOPBACK_REDIRECT_URI)]);
+        metadata["redirect_uris"] = json!([given.unwrap_or(ANY_PORT)]);
         if given.is_none() {
             metadata["application_type"] = "native".into();
         }

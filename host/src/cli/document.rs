@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
+use tokenwell::Grant;
 
 use super::failure::Failure;
 use super::layers::Layers;
@@ -182,7 +183,8 @@ pub fn redact(document: &mut Value) {
 /// # Errors
 /// Not configured, with the place of the mistake.
 pub fn parse(text: &str, origin: &str) -> Result<Value, Failure> {
-    match serde_json::from_str(text) {
+    // Some editors begin a file with a byte order mark (RFC 8259 section 8.1).
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(document @ Value::Object(_)) => Ok(document),
         Ok(_) => Err(
             Failure::not_configured(format!("{origin} is JSON but not an object"))
@@ -198,7 +200,11 @@ pub fn parse(text: &str, origin: &str) -> Result<Value, Failure> {
 
 /// The directory that holds the connections.
 #[derive(Clone, Debug)]
-pub struct Directory(PathBuf);
+pub struct Directory {
+    path: PathBuf,
+    /// The global arguments that lead to it; each ends in a space.
+    arguments: String,
+}
 
 impl Directory {
     /// The given directory, or the platform's own for configs.
@@ -208,23 +214,43 @@ impl Directory {
     pub fn new(given: Option<PathBuf>) -> Result<Self, Failure> {
         use etcetera::BaseStrategy;
         if let Some(path) = given {
-            return Ok(Self(path));
+            return Ok(Self::at(path));
         }
         let strategy = etcetera::choose_base_strategy().map_err(|_| {
             Failure::usage("there is no home directory to keep connections in")
                 .mend("Name a directory with --dir DIR.")
         })?;
-        Ok(Self(strategy.config_dir().join("tokenwell")))
+        Ok(Self::at(strategy.config_dir().join("tokenwell")))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            arguments: String::new(),
+        }
+    }
+
+    /// The same, that these global arguments lead to.
+    pub fn reached_by(self, arguments: &str) -> Self {
+        Self {
+            arguments: arguments.to_owned(),
+            ..self
+        }
+    }
+
+    /// What to type for a command on what is in it.
+    pub fn command(&self, command: &str) -> String {
+        format!("tokenwell {}{command}", self.arguments)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The file of a config, or of what a profile changes in it.
     pub fn file(&self, name: &ConnectionName, profile: Option<&ProfileName>) -> PathBuf {
-        self.0.join(format!("{}.json", full_name(name, profile)))
+        self.path.join(format!("{}.json", full_name(name, profile)))
     }
 
     /// The config of a connection, and the profile over it.
@@ -241,10 +267,12 @@ impl Directory {
         let document = self.read(&path)?.ok_or_else(|| {
             Failure::not_configured(format!(
                 "there is no connection {name} in {}",
-                self.0.display()
+                self.path.display()
             ))
             .mend(format!(
-                "Create it with `tokenwell create {name}`; `tokenwell list` shows those there are."
+                "Create it with `{}`; `{}` shows those there are.",
+                self.command(&format!("create {name}")),
+                self.command("list")
             ))
         })?;
         let mut layers = Layers::new(path, document);
@@ -291,14 +319,14 @@ impl Directory {
     /// # Errors
     /// Storage where the directory cannot be read.
     pub fn names(&self, profile: Option<&ProfileName>) -> Result<Vec<ConnectionName>, Failure> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Failure::file("cannot read", &self.0, &error)),
+            Err(error) => return Err(Failure::file("cannot read", &self.path, &error)),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| Failure::file("cannot read", &self.0, &error))?;
+            let entry = entry.map_err(|error| Failure::file("cannot read", &self.path, &error))?;
             let Some(name) = entry
                 .file_name()
                 .to_str()
@@ -320,15 +348,15 @@ impl Directory {
     /// # Errors
     /// Storage where the directory cannot be read.
     pub fn profiles(&self, name: &ConnectionName) -> Result<Vec<ProfileName>, Failure> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Failure::file("cannot read", &self.0, &error)),
+            Err(error) => return Err(Failure::file("cannot read", &self.path, &error)),
         };
         let prefix = format!("{name}.");
         let mut profiles = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| Failure::file("cannot read", &self.0, &error))?;
+            let entry = entry.map_err(|error| Failure::file("cannot read", &self.path, &error))?;
             let file = entry.file_name();
             let profile = file
                 .to_str()
@@ -348,11 +376,12 @@ impl Directory {
     /// cannot be written.
     pub fn write(&self, path: &Path, document: &Value, replace: bool) -> Result<(), Failure> {
         let failed = |error: &io::Error| Failure::file("cannot write", path, error);
-        create_private(&self.0).map_err(|error| Failure::file("cannot create", &self.0, &error))?;
+        create_private(&self.path)
+            .map_err(|error| Failure::file("cannot create", &self.path, &error))?;
         // Created 0600 by the crate, which is what a config with a secret needs.
         let mut file = tempfile::Builder::new()
             .prefix(".create-")
-            .tempfile_in(&self.0)
+            .tempfile_in(&self.path)
             .map_err(|error| failed(&error))?;
         writeln!(file, "{document:#}").map_err(|error| failed(&error))?;
         file.as_file().sync_all().map_err(|error| failed(&error))?;
@@ -366,7 +395,7 @@ impl Directory {
             _ => failed(&error.error),
         })?;
         #[cfg(unix)]
-        fs::File::open(&self.0)
+        fs::File::open(&self.path)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| failed(&error))?;
         Ok(())
@@ -388,7 +417,7 @@ impl Directory {
 /// The failure to create what is there already.
 pub fn already_there(path: &Path) -> Failure {
     Failure::usage(format!("{} is there already", path.display()))
-        .mend("Choose another name, or replace it with --force (its tokens stay).")
+        .mend("Choose another name, or replace it with --force.")
 }
 
 /// The name under which a connection is opened: a profile's tokens are kept
@@ -406,6 +435,7 @@ pub struct Subject {
     full_name: String,
     name: ConnectionName,
     arguments: String,
+    grant: Option<Grant>,
 }
 
 impl Subject {
@@ -419,6 +449,36 @@ impl Subject {
             full_name: full_name(name, profile),
             name: name.clone(),
             arguments,
+            grant: None,
+        }
+    }
+
+    /// The same, whose grant is known.
+    pub fn with_grant(self, grant: &Grant) -> Self {
+        Self {
+            grant: Some(grant.clone()),
+            ..self
+        }
+    }
+
+    /// What to do where it needs a token that cannot be renewed.
+    pub fn anew(&self) -> String {
+        match &self.grant {
+            None | Some(Grant::AuthorizationCode | Grant::DeviceCode) => {
+                format!("Run `{}`.", self.command("authorize"))
+            }
+            Some(Grant::RefreshToken(_)) => format!(
+                "Put a new `refresh_token` into the config, then run `{}`.",
+                self.command("token")
+            ),
+            Some(Grant::Password(_)) => format!(
+                "Look at `username` and `password`, then run `{}`.",
+                self.command("refresh")
+            ),
+            Some(_) => format!(
+                "Run `{}`; where that fails too, look at the config.",
+                self.command("refresh")
+            ),
         }
     }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenwell::{
-    Error, Problem, SecretError, ServerError, StorageFailureKind, StoreError, ViolationKind,
+    Error, Problem, SecretError, ServerError, StorageFailureKind, StoreError, Unavailability,
+    ViolationKind,
 };
 
 use super::document::Subject;
@@ -43,13 +44,15 @@ pub enum Kind {
     Forbidden,
     /// The user pressed Ctrl-C.
     Interrupted,
+    /// The system wants the process to end.
+    Terminated,
     /// Whoever read standard output has gone.
     ClosedPipe,
 }
 
 impl Kind {
     /// The exit code, as DESIGN's "Names on the outside" has them; beyond
-    /// them what shells expect of an interrupted command.
+    /// them what shells expect of a command that a signal ended.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::ClosedPipe => 0,
@@ -62,6 +65,7 @@ impl Kind {
             Self::Storage => 7,
             Self::Forbidden => 8,
             Self::Interrupted => 130,
+            Self::Terminated => 143,
         }
     }
 
@@ -81,6 +85,7 @@ impl Kind {
             Self::Storage => "storage",
             Self::Forbidden => "forbidden",
             Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
             Self::ClosedPipe => "closed_pipe",
         }
     }
@@ -147,9 +152,20 @@ impl Failure {
         Self::new(Kind::Interrupted, message)
     }
 
+    /// A signal ended the command; what became of what was under way.
+    pub fn ended(by: Kind, what: &str) -> Self {
+        Self::new(by, format!("{}: {what}", by.name()))
+    }
+
     /// A file that cannot be handled.
     pub fn file(what: &str, path: &Path, error: &io::Error) -> Self {
-        Self::new(Kind::Storage, format!("{what} {}: {error}", path.display()))
+        let failure = Self::new(Kind::Storage, format!("{what} {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                failure.mend("Look at its permissions, and at those of its directory.")
+            }
+            _ => failure,
+        }
     }
 
     /// Standard output that cannot be written.
@@ -169,6 +185,10 @@ impl Failure {
             Some(subject) => format!("`{}`", subject.command(verb)),
             None => format!("`tokenwell {verb} NAME`"),
         };
+        let anew = match subject {
+            Some(subject) => subject.anew(),
+            None => format!("Run {}.", command("authorize")),
+        };
         let subject = subject.map_or("the connection", Subject::full_name);
         let message = error.to_string();
         match error {
@@ -181,12 +201,12 @@ impl Failure {
                 Kind::NotAuthorized,
                 format!("{subject} is not authorized: {reason}"),
             )
-            .mend(format!("Run {}.", command("authorize"))),
+            .mend(anew),
             Error::ReauthorizationRequired(required) => {
                 let message = format!("{subject} has to be authorized again: {}", required.reason);
                 Self::new(Kind::ReauthorizationRequired, message)
                     .said_by(required.error)
-                    .mend(format!("Run {}.", command("authorize")))
+                    .mend(anew)
             }
             Error::Denied(said) => {
                 let mend = denied_mend(&said, &command("authorize"));
@@ -195,22 +215,14 @@ impl Failure {
                     .mend(mend)
             }
             Error::Refused(said) => {
-                let mend = refused_mend(&said, &command("authorize"));
+                let mend = refused_mend(&said, &anew);
                 Self::new(Kind::Refused, message)
                     .said_by(Some(said))
                     .mend(mend)
             }
             Error::Unavailable(failure) => Self {
                 retry_at: failure.retry_at,
-                ..Self::new(Kind::Unavailable, message).mend(match failure.retry_at {
-                    Some(at) => format!(
-                        "The next try is due {}.",
-                        output::instant(at, output::now())
-                    ),
-                    None => {
-                        "Try again; if it stays so, look at the address and the network.".into()
-                    }
-                })
+                ..Self::new(Kind::Unavailable, message).mend(unavailable_mend(&failure))
             },
             Error::ProtocolViolation(violation) => Self::new(Kind::ProtocolViolation, message)
                 .mend(violation_mend(violation.kind, &command("authorize"))),
@@ -348,12 +360,48 @@ fn denied_mend(said: &ServerError, authorize: &str) -> String {
     }
 }
 
-fn refused_mend(said: &ServerError, authorize: &str) -> String {
+/// What to do about an outage, which may be a mistake in the config.
+fn unavailable_mend(failure: &Unavailability) -> String {
+    let cause = &failure.cause;
+    let mut is_missing = [
+        "answered with the status 404",
+        "answered with the status 405",
+    ]
+    .iter();
+    let mistake = if is_missing.any(|words| cause.contains(words)) {
+        if cause.contains("the token endpoint") {
+            Some("There seems to be no token endpoint: look at `token_endpoint`.")
+        } else {
+            Some("There seems to be no such endpoint: look at its URL.")
+        }
+    } else if cause.contains("certificate is not trusted") {
+        Some(
+            "Where the certificate is right all the same, name its authority with the environment variable \
+             SSL_CERT_FILE, or set `tls` to trust.",
+        )
+    } else {
+        None
+    };
+    let due = failure.retry_at.map(|at| {
+        format!(
+            "The next try is due {}.",
+            output::instant(at, output::now())
+        )
+    });
+    match (mistake, due) {
+        (Some(mistake), Some(due)) => format!("{mistake} {due}"),
+        (Some(mistake), None) => mistake.to_owned(),
+        (None, Some(due)) => due,
+        (None, None) => "Try again; if it stays so, look at the address and the network.".into(),
+    }
+}
+
+fn refused_mend(said: &ServerError, anew: &str) -> String {
     match said.code.as_str() {
         "invalid_client" => {
             "Look at `client_id`, `client_secret` and `token_endpoint_auth_method`: the server does not accept the client.".into()
         }
-        "invalid_grant" => format!("Run {authorize} again; for the password grant look at `username` and `password`."),
+        "invalid_grant" => anew.to_owned(),
         "invalid_scope" => "Ask for scopes that the server knows: change `scope`.".into(),
         "invalid_target" => "Name a resource that the server knows: change `resource` or `audience`.".into(),
         "unauthorized_client" | "unsupported_grant_type" => {
@@ -391,10 +439,12 @@ fn storage_mend(kind: StorageFailureKind, name: &str) -> String {
         StorageFailureKind::Unavailable => {
             "Look at the directory, its permissions and its free space.".into()
         }
-        StorageFailureKind::WrongKey => format!(
-            "Give the right master password (TOKENWELL_PASSWORD, --password-file), or bring back the key they were \
-             sealed with; or `tokenwell delete {name}` and authorize again."
-        ),
+        StorageFailureKind::WrongKey => {
+            "Give the right master password (TOKENWELL_PASSWORD, --password-file), or bring back the key they were sealed \
+             with. Where it is lost, so is what it sealed: move tokenwell.keys, *.tokens and *.secret away, and authorize \
+             again."
+                .into()
+        }
         StorageFailureKind::Corrupt => {
             format!("Restore {name}.tokens from a copy; or remove it and authorize again.")
         }
@@ -407,7 +457,9 @@ fn storage_mend(kind: StorageFailureKind, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenwell::{Reauthorization, Severity, StorageFailure, Unavailability, Violation};
+    use tokenwell::{
+        Grant, Reauthorization, Secret, Severity, StorageFailure, Unavailability, Violation,
+    };
 
     fn said(code: &str) -> ServerError {
         ServerError {
@@ -499,6 +551,7 @@ mod tests {
             (Failure::standard_output(&full), 7),
             (Failure::standard_output(&broken), 0),
             (Failure::interrupted("x"), 130),
+            (Failure::ended(Kind::Terminated, "x"), 143),
         ] {
             assert_eq!(failure.kind.exit_code(), code, "{failure:?}");
         }
@@ -574,6 +627,52 @@ mod tests {
             failure.mend.as_deref(),
             Some("Run `tokenwell --dir here --profile dev authorize shop`.")
         );
+    }
+
+    #[test]
+    fn whoever_has_no_user_to_ask_is_told_what_to_change_in_the_config() {
+        let mend = |grant: Grant| {
+            let refused = Error::Refused(said("invalid_grant"));
+            let failure = Failure::of(refused, Some(&shop().with_grant(&grant)));
+            failure.mend.unwrap()
+        };
+        assert_eq!(
+            mend(Grant::AuthorizationCode),
+            "Run `tokenwell authorize shop`."
+        );
+        let started_from = Secret::Literal("rt".into());
+        assert_eq!(
+            mend(Grant::RefreshToken(Some(started_from))),
+            "Put a new `refresh_token` into the config, then run `tokenwell token shop`."
+        );
+        assert_eq!(
+            mend(Grant::ClientCredentials),
+            "Run `tokenwell refresh shop`; where that fails too, look at the config."
+        );
+    }
+
+    #[test]
+    fn an_outage_that_is_a_mistake_says_which() {
+        let mend = |cause: &str, retry_at: Option<u64>| {
+            let cause = cause.into();
+            let outage = Error::Unavailable(Unavailability { cause, retry_at });
+            Failure::of(outage, Some(&shop())).mend.unwrap()
+        };
+        let missing = mend("the token endpoint answered with the status 404", Some(7));
+        assert!(missing.contains("`token_endpoint`"), "{missing}");
+        assert!(missing.contains("The next try is due"), "{missing}");
+        let other = mend(
+            "https://as.example/about answered with the status 405",
+            None,
+        );
+        assert!(!other.contains("token_endpoint"), "{other}");
+        let unknown = mend(
+            "as.example: the server's certificate is not trusted: it has expired",
+            None,
+        );
+        assert!(unknown.contains("SSL_CERT_FILE"), "{unknown}");
+        let down = mend("as.example: the connection was refused", None);
+        assert!(down.starts_with("Try again"), "{down}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is typed or handed in beside the command: lines, secrets, passwords.
 //! Without echo where it is a secret and there is a terminal.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::Path;
 
 use super::failure::Failure;
@@ -25,6 +25,30 @@ pub fn secret(what: &str) -> Result<String, Failure> {
     if !io::stdin().is_terminal() {
         return line(what);
     }
+    asked(what)
+}
+
+/// The same, but of standard input all there is, without the line end at its
+/// close: a key in PEM has many lines.
+pub fn whole_secret(what: &str) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        return asked(what);
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map_err(|error| {
+        Failure::usage(format!("cannot read {what} from standard input: {error}"))
+    })?;
+    let without = text.strip_suffix('\n').unwrap_or(&text);
+    let without = without.strip_suffix('\r').unwrap_or(without);
+    if without.is_empty() {
+        return Err(Failure::usage(format!(
+            "there is no {what} on standard input"
+        )));
+    }
+    Ok(without.to_owned())
+}
+
+fn asked(what: &str) -> Result<String, Failure> {
     match prompt(what) {
         Ok(text) if text.is_empty() => Err(Failure::usage(format!("the {what} is empty"))),
         Ok(text) => Ok(text),
@@ -90,7 +114,13 @@ pub fn given_password(origin: &Origin<'_>) -> Result<Option<String>, Failure> {
 
 /// Asks on the terminal, wherever standard input comes from.
 pub fn prompt(what: &str) -> io::Result<String> {
-    rpassword::prompt_password(format!("{what}: "))
+    rpassword::prompt_password(format!("{what}: ")).map_err(|error| match error.raw_os_error() {
+        // ENXIO, "no such device or address": the process has no terminal.
+        Some(6) if cfg!(unix) => {
+            io::Error::new(error.kind(), "there is no terminal to ask for it on")
+        }
+        _ => error,
+    })
 }
 
 fn missing(origin: &Origin<'_>, error: &io::Error) -> Failure {

@@ -77,6 +77,13 @@ pub async fn rekey(session: &Session, args: RekeyArgs) -> Result<u8, Failure> {
             })?
         }
     };
+    if source != KeySource::Password && args.new_password_file.is_some() {
+        return Err(Failure::usage(format!(
+            "--new-password-file is for a master password, and the new key is of the kind {}",
+            place_name(source)
+        ))
+        .mend("Leave it out, or add `--to password`."));
+    }
     let password = match source {
         KeySource::Password => MasterPassword::given(input::new_password(&Origin {
             what: "new master password",
@@ -202,7 +209,7 @@ pub fn sealed_name(full_name: &str, field: &str) -> String {
 #[derive(Args)]
 #[command(after_help = "\
 A config refers to the secret as {\"ref\": \"sealed:NAME\"}, or with --keyring as {\"ref\": \"keyring:NAME\"}. It is asked
-for, or read as one line of standard input.
+for, or is all that is on standard input, without the line end at its close.
 
 Examples:
   tokenwell seal shop-secret
@@ -240,7 +247,7 @@ pub async fn seal(session: &Session, args: SealArgs) -> Result<u8, Failure> {
             },
         );
     }
-    let secret = input::secret(&args.name)?;
+    let secret = input::whole_secret(&args.name)?;
     match args.keyring {
         true => secrets.keep_in_keyring(&args.name, &secret).await,
         false => secrets.seal_secret(&args.name, &secret).await,

@@ -12,7 +12,10 @@ mod keys;
 mod layers;
 mod output;
 mod providers;
+mod redirect;
+mod references;
 mod request;
+mod signals;
 mod transfer;
 mod watch;
 
@@ -25,12 +28,20 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 use tokenwell::{
     AuditLog, AuditOptions, Connection, Event, FileStore, Host, HostBuilder, KeySource,
-    LocalSecrets, MasterPassword, NetworkPolicy, Problem, TokenStore, store,
+    LocalSecrets, MasterPassword, NetworkPolicy, Problem, Severity, TokenStore, store,
 };
 
 use self::document::{ConnectionName, Directory, Override, ProfileName, Subject};
 use self::failure::Failure;
 use self::layers::{Layers, Variable};
+use self::signals::heeded;
+
+/// The options whose environment variables are no good when empty.
+const EMPTIABLE: [(&str, &str); 3] = [
+    ("--dir", "TOKENWELL_DIR"),
+    ("--store", "TOKENWELL_STORE"),
+    ("--audit", "TOKENWELL_AUDIT"),
+];
 
 /// How long a command waits for its audit log at its end.
 const AUDIT_WAIT: Duration = Duration::from_secs(5);
@@ -292,10 +303,21 @@ fn usage_error(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     let what = text.split("\n\nUsage:").next().unwrap_or(&text);
-    let failure = Failure::usage(what.trim_start_matches("error: ").trim())
-        .mend("`tokenwell --help` and `tokenwell COMMAND --help` explain.");
-    if as_json {
-        failure.report(true);
+    let empty = EMPTIABLE
+        .iter()
+        .find(|(option, variable)| {
+            let is_empty = std::env::var_os(variable).is_some_and(|value| value.is_empty());
+            is_empty && what.contains(&format!("'{option} <"))
+        })
+        .map(|(_, variable)| variable);
+    let failure = match empty {
+        Some(variable) => Failure::usage(format!("the environment variable {variable} is empty"))
+            .mend("Give it a value, or unset it."),
+        None => Failure::usage(what.trim_start_matches("error: ").trim())
+            .mend("`tokenwell --help` and `tokenwell COMMAND --help` explain."),
+    };
+    if as_json || empty.is_some() {
+        failure.report(as_json);
     } else {
         output::note(&error.render().ansi().to_string());
     }
@@ -307,21 +329,25 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     let session = Session::new(global)?;
     session.warn_of_unused_password().await;
+    // What sends is not broken off in the middle.
+    let json = session.json;
     let outcome = match command {
-        Command::Create(args) => create::run(&session, *args).await,
+        Command::Create(args) => heeded(json, create::run(&session, *args)).await,
         Command::List => commands::list(&session).await,
-        Command::Show(args) => commands::show(&session, args).await,
+        Command::Show(args) => heeded(json, commands::show(&session, args)).await,
         Command::Check(Name { name }) => commands::check(&session, &name).await,
-        Command::Authorize(args) => authorize::authorize(&session, args).await,
-        Command::Complete(args) => authorize::complete(&session, args).await,
-        Command::Token(args) => commands::token(&session, args).await,
-        Command::Request(args) => request::run(&session, args).await,
+        Command::Authorize(args) => heeded(json, authorize::authorize(&session, args)).await,
+        Command::Complete(args) => heeded(json, authorize::complete(&session, args)).await,
+        Command::Token(args) => heeded(json, commands::token(&session, args)).await,
+        Command::Request(args) => heeded(json, request::run(&session, args)).await,
         Command::Status(args) => commands::status(&session, args).await,
-        Command::Refresh(Name { name }) => commands::refresh(&session, &name).await,
+        Command::Refresh(Name { name }) => heeded(json, commands::refresh(&session, &name)).await,
         Command::Clear(args) => commands::clear(&session, args).await,
-        Command::Revoke(Name { name }) => commands::revoke(&session, &name).await,
-        Command::Introspect(Name { name }) => commands::introspect(&session, &name).await,
-        Command::Userinfo(Name { name }) => commands::userinfo(&session, &name).await,
+        Command::Revoke(Name { name }) => heeded(json, commands::revoke(&session, &name)).await,
+        Command::Introspect(Name { name }) => {
+            heeded(json, commands::introspect(&session, &name)).await
+        }
+        Command::Userinfo(Name { name }) => heeded(json, commands::userinfo(&session, &name)).await,
         Command::History(Name { name }) => commands::history(&session, &name).await,
         Command::CallbackUrl(Name { name }) => commands::callback_url(&session, &name).await,
         Command::Providers(args) => providers::run(&session, args).await,
@@ -333,7 +359,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tokenwell", &mut script);
+            clap_complete::generate(shell, &mut visible(), "tokenwell", &mut script);
             output::print_bytes(&script).map(|()| 0)
         }
         Command::PrecompileComponent { out } => precompile_component(&out),
@@ -342,6 +368,17 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     session.store.settle().await;
     session.settle_audit();
     outcome
+}
+
+/// The command line without the commands that are nobody's to type.
+fn visible() -> clap::Command {
+    let whole = Cli::command();
+    let shown = whole
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    Global::augment_args(clap::Command::new("tokenwell"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(shown.cloned())
 }
 
 /// What every command is told.
@@ -365,7 +402,7 @@ struct Session {
 impl Session {
     fn new(global: Global) -> Result<Self, Failure> {
         let mut arguments = directory_argument(global.dir.as_deref());
-        let directory = Directory::new(global.dir)?;
+        let directory = Directory::new(global.dir)?.reached_by(&arguments);
         let (store, files) = match &global.store {
             None => {
                 let files = directory.path().to_owned();
@@ -592,21 +629,16 @@ fn precompile_component(out: &Path) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Finishes a host.
 /// Says what the user should know of while it happens.
 fn note_event(event: &Event) {
-    const NOTED: [&str; 4] = [
-        "certificate-imported",
-        "cookie-refused",
-        "insecure",
-        "redirect-refused",
-    ];
+    const NOTED: [&str; 3] = ["certificate-imported", "cookie-refused", "insecure"];
     if NOTED.contains(&event.kind.as_str()) {
         let message = output::printable(&event.message);
         output::note(&format!("{}\n", output::dim(&message)));
     }
 }
 
+/// Finishes a host.
 fn build(builder: HostBuilder) -> Result<Host, Failure> {
     builder
         .build()
@@ -629,6 +661,7 @@ async fn parse(
 /// The connection of a config document with everything that is wrong with it;
 /// no connection where the document is malformed.
 async fn examine(
+    session: &Session,
     host: &Host,
     subject: &Subject,
     document: &Value,
@@ -636,7 +669,10 @@ async fn examine(
     match parse(host, subject, document).await? {
         Ok(connection) => {
             let problems = connection.check().await;
-            let problems = problems.map_err(|error| Failure::of(error, Some(subject)))?;
+            let mut problems = problems.map_err(|error| Failure::of(error, Some(subject)))?;
+            problems.extend(redirect::problem(host, document).await?);
+            problems.extend(references::problems(&session.secrets, document).await);
+            problems.sort_by_key(|problem| problem.severity == Severity::Warning);
             Ok((Some(connection), problems))
         }
         Err(problems) => Ok((None, problems)),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use tokenwell::{Provider, ProviderParameter, ProviderSummary};
 
 use super::failure::Failure;
+use super::redirect::{ANY_PORT, Accepted, WITH_PORT};
 use super::{Session, output};
 
 /// What `providers` can be told.
@@ -67,10 +68,14 @@ fn explained(provider: &Provider) -> String {
     if let Some(page) = &provider.registration_page {
         text += &output::field("register at", page);
     }
-    text += &output::field(
-        "redirect URI",
-        "http://127.0.0.1/oauth2, or what `tokenwell callback-url NAME` prints",
-    );
+    let redirect_uri = match Accepted::by(provider) {
+        Accepted::AnyPort => {
+            format!("{ANY_PORT}, or what `tokenwell callback-url NAME` prints")
+        }
+        Accepted::AsRegistered => format!("{WITH_PORT}, say; set the same as redirect_uri"),
+        Accepted::Https => "an https URL of yours; set the same as redirect_uri".to_owned(),
+    };
+    text += &output::field("redirect URI", &redirect_uri);
     if let Some(page) = &provider.documentation_page {
         text += &output::field("documentation", page);
     }
@@ -107,6 +112,11 @@ fn creation(provider: &Provider) -> String {
     let mut command = format!("tokenwell create NAME --provider {}", provider.id);
     for parameter in provider.parameters.iter().filter(|p| p.required) {
         command += &format!(" --parameter {}=…", parameter.name);
+    }
+    match Accepted::by(provider) {
+        Accepted::AnyPort => {}
+        Accepted::AsRegistered => command += &format!(" --redirect-uri {WITH_PORT}"),
+        Accepted::Https => command += " --redirect-uri https://…",
     }
     command + " --client-id … --client-secret - --scope '…'"
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use serde_json::{Map, Value, json};
+use tokenwell::Error;
 
 use super::document::ConnectionName;
 use super::failure::Failure;
@@ -28,6 +29,7 @@ pub struct RequestArgs {
     /// The connection
     name: ConnectionName,
     /// Where to
+    #[arg(value_parser = whole_url)]
     url: http::Uri,
     /// The method [default: GET, or POST with data]
     #[arg(short = 'X', long = "request", value_name = "METHOD")]
@@ -44,6 +46,12 @@ pub struct RequestArgs {
     /// Exit code 5 if the answer's status is 400 or above
     #[arg(short, long)]
     fail: bool,
+}
+
+fn whole_url(text: &str) -> Result<http::Uri, String> {
+    let url: Option<http::Uri> = text.parse().ok();
+    url.filter(|url| matches!(url.scheme_str(), Some("https" | "http")) && url.host().is_some())
+        .ok_or_else(|| "write it whole, with https:// before it".to_owned())
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -74,10 +82,17 @@ pub async fn run(session: &Session, args: RequestArgs) -> Result<u8, Failure> {
     let request = args.into_request(read)?;
     let host = session.host()?;
     let connection = session.open(&host, &name).await?;
-    let response = connection
-        .send(request)
-        .await
-        .map_err(|error| Failure::of(error, Some(&session.subject(&name))))?;
+    let subject = session.subject(&name);
+    let subject = subject.with_grant(&connection.config().grant);
+    let is_plain = request.uri().scheme_str() == Some("http");
+    let response = connection.send(request).await.map_err(|error| {
+        let is_denied = is_plain && matches!(error, Error::Forbidden(_));
+        let failure = Failure::of(error, Some(&subject));
+        if is_denied {
+            return failure.mend("Write https:// in place of http://.");
+        }
+        failure
+    })?;
     if session.json {
         output::print_json(&response_json(&response))?;
     } else {

@@ -1,8 +1,8 @@
 //! `export` and `import`: a connection with its tokens, from one place to
 //! another.
 
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -39,6 +39,9 @@ pub struct ExportArgs {
     /// The file to write, in place of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file where it is there
+    #[arg(long, requires = "output")]
+    force: bool,
     /// The file that the password of the document is in
     #[arg(long, value_name = "FILE")]
     transfer_password_file: Option<PathBuf>,
@@ -67,10 +70,7 @@ pub async fn export(session: &Session, args: ExportArgs) -> Result<u8, Failure> 
     text.push('\n');
     match &args.output {
         None => output::print(&text)?,
-        Some(path) => {
-            std::fs::write(path, &text)
-                .map_err(|error| Failure::file("cannot write", path, &error))?;
-        }
+        Some(path) => write(path, &text, args.force)?,
     }
     let tokens = if transfer.has_tokens() {
         "with its tokens"
@@ -80,6 +80,36 @@ pub async fn export(session: &Session, args: ExportArgs) -> Result<u8, Failure> 
     output::note(&format!("{} is exported {tokens}.\n", subject.full_name()));
     output::note(&outside(&transfer));
     Ok(0)
+}
+
+/// Writes a document, readable by its owner only.
+fn write(path: &Path, text: &str, replace: bool) -> Result<(), Failure> {
+    let failed = |error: &io::Error| Failure::file("cannot write", path, error);
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    // A pipe or a device is written to, not replaced.
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return std::fs::write(path, text).map_err(|error| failed(&error));
+    }
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(|error| failed(&error))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|error| failed(&error))?;
+    let persisted = if replace {
+        file.persist(path)
+    } else {
+        file.persist_noclobber(path)
+    };
+    persisted.map_err(|error| match error.error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} is there already", path.display()))
+                .mend("Name another file, or replace it with --force.")
+        }
+        _ => failed(&error.error),
+    })?;
+    Ok(())
 }
 
 /// What the config takes from outside, so that it can be provided over there.
@@ -142,6 +172,7 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
         return Err(document::already_there(&path).mend(INSTEAD));
     }
     let subject = session.subject(&name);
+    let transfer = transfer.named(subject.full_name());
     let imported = session
         .secrets
         .import(&transfer, subject.full_name(), args.force);
@@ -150,7 +181,10 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
             "{} has tokens in the store already, or a sealed secret of the same name is another",
             subject.full_name()
         ))
-        .mend(INSTEAD)
+        .mend(
+            "Choose another name with --name, or replace what is there with --force. A sealed secret that is not called \
+             after the connection keeps its name: --force replaces it for whatever else refers to it.",
+        )
     })?;
     // The config goes first, and back where the tokens cannot follow: neither is
     // to be found with the other's predecessor.

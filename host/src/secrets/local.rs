@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use async_trait::async_trait;
 use tokenwell_core::error::{Error, StorageFailureKind};
@@ -177,6 +177,23 @@ impl LocalSecrets {
         blocking(move || keyring::delete(&name)).await
     }
 
+    /// Looks for what a reference names, as far as that goes without opening
+    /// anything: nobody is asked for a password, and the keyring is left alone.
+    ///
+    /// # Errors
+    /// As [`SecretError`] has them.
+    pub async fn look_for(&self, reference: &str) -> Result<(), SecretError> {
+        match reference.split_once(':') {
+            Some(("keyring", _)) => Ok(()),
+            Some(("sealed", name)) => match self.store.load(&sealed_key(name)?, None).await {
+                Ok(Loaded::Entry(_)) => Ok(()),
+                Ok(Loaded::Absent | Loaded::Unchanged) => Err(no_sealed_secret(name)),
+                Err(error) => Err(from_store_error(error)),
+            },
+            _ => self.resolve(reference).await.map(drop),
+        }
+    }
+
     /// The text of a private key.
     async fn signing_key(&self, reference: &str) -> Result<Zeroizing<String>, SecretError> {
         self.resolve(reference).await.map(Zeroizing::new)
@@ -186,7 +203,7 @@ impl LocalSecrets {
         let plain = self
             .open_entry(&sealed_key(name)?)
             .await?
-            .ok_or_else(|| SecretError::NotFound(format!("there is no sealed secret {name}")))?;
+            .ok_or_else(|| no_sealed_secret(name))?;
         String::from_utf8(plain.to_vec())
             .map_err(|_| SecretError::Unavailable(format!("sealed:{name} is not text")))
     }
@@ -212,6 +229,10 @@ impl LocalSecrets {
     }
 }
 
+fn no_sealed_secret(name: &str) -> SecretError {
+    SecretError::NotFound(format!("there is no sealed secret {name}"))
+}
+
 /// The store key of a sealed secret.
 pub(super) fn sealed_key(name: &str) -> Result<String, SecretError> {
     let is_name = (1..=80).contains(&name.len())
@@ -233,6 +254,7 @@ impl Secrets for LocalSecrets {
     async fn resolve(&self, reference: &str) -> Result<String, SecretError> {
         match reference.split_once(':') {
             Some(("env", name)) => environment_variable(name),
+            Some(("file", "")) => Err(SecretError::NotFound("`file:` names no file".to_owned())),
             Some(("file", path)) => {
                 let path = match &self.directory {
                     Some(directory) => directory.join(path),
@@ -297,7 +319,13 @@ fn environment_variable(name: &str) -> Result<String, SecretError> {
 }
 
 fn read_secret(path: &Path) -> Result<String, SecretError> {
-    let mut secret = fs::read_to_string(path).map_err(|error| failed("reading", path, &error))?;
+    let mut secret = fs::read_to_string(path).map_err(|error| match error.kind() {
+        // To wait mends neither: it is for whoever wrote the reference to do.
+        io::ErrorKind::IsADirectory | io::ErrorKind::PermissionDenied => {
+            SecretError::NotFound(format!("reading {} failed: {error}", path.display()))
+        }
+        _ => failed("reading", path, &error),
+    })?;
     if secret.ends_with('\n') {
         secret.pop();
         if secret.ends_with('\r') {
@@ -308,7 +336,11 @@ fn read_secret(path: &Path) -> Result<String, SecretError> {
 }
 
 fn from_keyring(name: &str) -> Result<String, SecretError> {
-    let secret = keyring::get(name)?;
+    let secret = keyring::get(name).map_err(|error| match error {
+        // Where there is none, to wait brings none.
+        SecretError::Unavailable(why) if !keyring::is_likely() => SecretError::NotFound(why),
+        error => error,
+    })?;
     String::from_utf8(secret.to_vec())
         .map_err(|_| SecretError::Unavailable(format!("keyring:{name} is not text")))
 }
@@ -382,6 +414,30 @@ mod tests {
             matches!(resolved, Err(SecretError::NotFound(_))),
             "{resolved:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_no_time_will_bring_is_not_found() {
+        let (directory, secrets) = in_temporary();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+        for reference in ["file:", "file:sub"] {
+            let resolved = secrets.resolve(reference).await;
+            assert!(
+                matches!(resolved, Err(SecretError::NotFound(_))),
+                "{reference}: {resolved:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sealed_secret_is_looked_for_without_its_key() {
+        let (directory, secrets) = in_temporary();
+        secrets.seal_secret("api", "s").await.unwrap();
+        fs::remove_file(directory.path().join("tokenwell.key")).unwrap();
+        let later = LocalSecrets::in_directory(directory.path());
+        assert_eq!(later.look_for("sealed:api").await, Ok(()));
+        let other = later.look_for("sealed:other").await;
+        assert!(matches!(other, Err(SecretError::NotFound(_))), "{other:?}");
     }
 
     #[tokio::test]
