@@ -641,7 +641,13 @@ pub(crate) fn certificate_problem(error: &(dyn StdError + 'static)) -> Option<St
                 "nobody whom this system trusts has issued it".to_owned()
             }
             CertificateError::Revoked => "it has been revoked".to_owned(),
-            CertificateError::Other(other) => other.to_string(),
+            // The verifier has a name for it alone.
+            CertificateError::Other(other) => match other.to_string().as_str() {
+                "CaUsedAsEndEntity" => {
+                    "it is an authority's own, with which no server may answer".to_owned()
+                }
+                other => other.to_owned(),
+            },
             what => what.to_string(),
         })
     })

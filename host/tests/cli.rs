@@ -124,7 +124,7 @@ struct Received {
 
 /// An authorization server and a resource, as far as these tests need them:
 /// `/token` gives out `token-1`, `token-2`, …, and `/slow` the same after a
-/// second; `/refuse` refuses the client; `/api` answers with the credentials it
+/// second; `/refuse` refuses the client, `/revoked` the grant; `/api` answers with the credentials it
 /// got; `/register` registers a client; everything else is not found.
 struct Server {
     address: String,
@@ -247,6 +247,10 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Received>>) {
                 let error =
                     json!({"error": "invalid_client", "error_description": "no such client"});
                 ("401 Unauthorized", "application/json", error.to_string())
+            }
+            "/revoked" => {
+                let error = json!({"error": "invalid_grant"});
+                ("400 Bad Request", "application/json", error.to_string())
             }
             "/api" => ("200 OK", "text/plain", credentials),
             _ => ("404 Not Found", "text/plain", "nothing here".to_owned()),
@@ -664,6 +668,7 @@ fn a_token_is_not_sent_in_the_clear_to_another_machine() {
         .run(&["request", "job", "http://192.0.2.1/", "--json"])
         .failed_with(8);
     assert_eq!(ran.error()["kind"], "forbidden");
+    assert_eq!(ran.error()["mend"], "Write https:// in place of http://.");
 }
 
 #[test]
@@ -1354,7 +1359,7 @@ fn a_grant_without_a_user_is_not_told_to_ask_one() {
     let (cli, server) = (Cli::new(), Server::start());
     let config = json!({
         "grant_type": "refresh_token",
-        "token_endpoint": server.url("/refuse"),
+        "token_endpoint": server.url("/revoked"),
         "client_id": "app",
         "refresh_token": "rt",
     });
@@ -1362,6 +1367,7 @@ fn a_grant_without_a_user_is_not_told_to_ask_one() {
     for _ in 0..2 {
         let ran = cli.run(&["token", "rt"]);
         assert!(!ran.stderr.contains("tokenwell authorize"), "{ran:?}");
+        assert!(ran.stderr.contains("new `refresh_token`"), "{ran:?}");
     }
 }
 

@@ -376,8 +376,8 @@ fn unavailable_mend(failure: &Unavailability) -> String {
         }
     } else if cause.contains("certificate is not trusted") {
         Some(
-            "Where the certificate is right all the same, name its authority with the environment variable \
-             SSL_CERT_FILE, or set `tls` to trust.",
+            "Where its authority is unknown here, name that with the environment variable SSL_CERT_FILE; where the \
+             certificate is right all the same, set `tls` to trust.",
         )
     } else {
         None

@@ -279,7 +279,7 @@ fn only_what_the_host_itself_refuses_is_called_refused() {
     assert_eq!(refused(&unfit), None);
     assert_eq!(
         certificate_problem(&unfit).as_deref(),
-        Some("CaUsedAsEndEntity")
+        Some("it is an authority's own, with which no server may answer")
     );
 }
 
