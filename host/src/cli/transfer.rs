@@ -19,7 +19,8 @@ const VARIABLE: &str = "TOKENWELL_TRANSFER_PASSWORD";
 const OPTION: &str = "--transfer-password-file";
 
 /// What to do where something is there already.
-const INSTEAD: &str = "Choose another name with --name, or replace what is there with --force.";
+const INSTEAD: &str =
+    "Choose another name with --name, or replace what is there with --force, config and tokens.";
 
 /// What `export` can be told.
 #[derive(Args)]

@@ -84,10 +84,10 @@ impl Met {
 /// Another certificate than the server is held to.
 #[derive(Debug)]
 pub(crate) struct Replaced {
-    server: String,
-    held_to: HeldTo,
+    pub(super) server: String,
+    pub(super) held_to: HeldTo,
     /// The fingerprint of the one that it showed.
-    shown: String,
+    pub(super) shown: String,
 }
 
 impl fmt::Display for Replaced {

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::certificates::HeldTo;
 use super::*;
 
 /// Longer than any test takes.
@@ -271,7 +272,7 @@ fn only_what_the_host_itself_refuses_is_called_refused() {
     };
     let replaced = other(Arc::new(Replaced {
         server: "as.example:443".to_owned(),
-        imported: "aa".to_owned(),
+        held_to: HeldTo::Vouched,
         shown: "bb".to_owned(),
     }));
     assert!(refused(&replaced).is_some());

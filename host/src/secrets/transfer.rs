@@ -422,7 +422,7 @@ mod tests {
             .seal_secret("shop.client_secret", "another")
             .await
             .unwrap();
-        assert_eq!(secrets.import(&transfer, "bank", false).await, Ok(true));
+        assert!(import(&secrets, &transfer, "bank", false).await);
         for (secret, value) in [
             ("shop.client_secret", "another"),
             ("bank.client_secret", "hunter2"),

@@ -178,7 +178,7 @@ async fn on_a_read_only_disk_what_is_fresh_is_handed_out_and_nothing_is_sent() {
     disk.remount("ro");
     assert_eq!(access_token(&connection).await, "access-1");
     let refused = connection.refresh().await;
-    assert!(matches!(refused, Err(Error::Forbidden(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Storage(_))), "{refused:?}");
     assert_eq!(server.requests_to("/token").len(), 1, "a renewal was sent");
     disk.remount("rw");
     connection.refresh().await.unwrap();

@@ -132,7 +132,7 @@ fn rekeying_moves_everything_under_the_new_key() {
     cli.set("TOKENWELL_NEW_PASSWORD", "first");
     assert_eq!(
         rekey(&cli, &["--to", "password"]),
-        json!({"key": "password", "sealed": ["shop"]})
+        json!({"key": "password", "sealed": ["shop"], "failed": [], "left": []})
     );
     assert!(!cli.directory().join("tokenwell.key").exists());
     cli.run(&["token", "shop"]).expect_code(7);

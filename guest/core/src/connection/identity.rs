@@ -165,7 +165,7 @@ impl<P: Platform> Connection<P> {
         let is_of = |name: &str| token.token_type.eq_ignore_ascii_case(name);
         if is_of("bearer") {
             Endpoint::server_of(url)
-                .map_err(|what| Error::unsupported(format!("a token for a URL that {what}")))?;
+                .map_err(|what| Error::forbidden(format!("a token for a URL that {what}")))?;
             return Ok(vec![("Authorization", bearer(access_token))]);
         }
         if !is_of("dpop") {
@@ -176,7 +176,7 @@ impl<P: Platform> Connection<P> {
         }
         let without_fragment = url.split('#').next().unwrap_or_default();
         let url = Endpoint::parse(without_fragment)
-            .map_err(|what| Error::unsupported(format!("a proof for a URL that {what}")))?;
+            .map_err(|what| Error::forbidden(format!("a proof for a URL that {what}")))?;
         let subject = Subject {
             method,
             url: &url,

@@ -317,7 +317,7 @@ mod obtaining {
         ] {
             let headers = run(connection.authorization_headers("GET", url, &options, None));
             assert_eq!(headers.is_ok(), may, "{url}");
-            let is_refused = matches!(headers.unboxed(), Err(Error::Unsupported(_)));
+            let is_refused = matches!(headers.unboxed(), Err(Error::Forbidden(_)));
             assert_eq!(is_refused, !may, "{url}");
         }
     }

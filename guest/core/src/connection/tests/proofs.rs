@@ -138,7 +138,7 @@ fn a_proof_is_not_made_for_what_is_no_url() {
         assert!(
             matches!(
                 headers(&connection, url, None).unboxed(),
-                Err(Error::Unsupported(_))
+                Err(Error::Forbidden(_))
             ),
             "{url}"
         );
