@@ -654,7 +654,7 @@ impl Connection {
         let options = each_within(self.timeout());
         let request = request.map(|body| Full::new(body).map_err(|e| match e {}).boxed_unsync());
         let host = request.uri().host().unwrap_or_default().to_owned();
-        let response = self.http().await?.exchange(request, options).await;
+        let response = self.http(None).await?.exchange(request, options).await;
         let response = response.map_err(|error| {
             let certificate = certificate_problem(&*error);
             unsent(&host, failed(error), certificate)
@@ -777,9 +777,10 @@ impl Connection {
         })
     }
 
-    /// What the connection sends through: with its client certificate, where it
-    /// has one (RFC 8705), and judging those of servers as the config says.
-    pub(crate) async fn http(&self) -> Result<Arc<HttpClient>, Error> {
+    /// What the connection sends through, or a plugin with its token: with its client
+    /// certificate, where it has one (RFC 8705), and judging those of servers as the
+    /// config says.
+    pub(crate) async fn http(&self, plugin: Option<&Arc<str>>) -> Result<Arc<HttpClient>, Error> {
         self.tls_allowed().map_err(Error::Forbidden)?;
         let judgement = match self.inner.config.tls {
             TlsMode::Verify => Judgement::System,
@@ -791,7 +792,7 @@ impl Connection {
             identity,
             judgement,
         };
-        Ok(self.inner.host.services().http.client(manner))
+        Ok(self.inner.host.services().http.client(manner, plugin))
     }
 
     /// The client certificate.
@@ -846,7 +847,7 @@ impl Connection {
             Sends::Requests | Sends::RequestsOfAUser => {
                 let connection = self.clone();
                 let rules = Reach::By(Box::new(move || connection.rules()));
-                GuestHttp::new(self.http().await?, rules, progress)
+                GuestHttp::new(self.http(None).await?, rules, progress)
             }
         };
         let (instance, mut store) = host.instance(http, places).await?;

@@ -79,17 +79,31 @@ pub(crate) struct Manner {
 /// What all clients of a host have in common.
 pub(crate) struct Shared {
     policy: NetworkPolicy,
-    gates: Gates,
+    /// Before the servers, for all but plugins.
+    gates: Arc<Gates>,
     proxies: Option<Matcher>,
+    /// The TLS client of those who show no certificate and judge by the system's
+    /// roots.
+    tls: LazyTls,
 }
+
+/// Set up by the first https request: to read the system's roots takes longer than
+/// a command that needs no server.
+type LazyTls = Arc<OnceCell<Arc<ClientConfig>>>;
 
 impl Shared {
     pub(crate) fn new(policy: NetworkPolicy) -> Self {
         Self {
-            gates: Gates::new(policy.in_flight_per_origin.get()),
+            gates: Arc::new(Gates::new(policy.in_flight_per_origin.get())),
+            tls: LazyTls::default(),
             proxies: policy.proxy_from_environment.then(Matcher::from_env),
             policy,
         }
+    }
+
+    /// Gates for somebody who is to hold up nobody else.
+    fn gates_apart(&self) -> Arc<Gates> {
+        Arc::new(Gates::new(self.policy.in_flight_per_origin.get()))
     }
 }
 
@@ -97,12 +111,36 @@ impl Shared {
 pub(crate) struct HttpClient {
     pooled: Client<Connector, WasiBody>,
     shared: Arc<Shared>,
+    gates: Arc<Gates>,
     /// Told of each request to a server whose certificate nobody judges.
     unjudged: Option<Witness>,
 }
 
 impl HttpClient {
     pub(crate) fn new(shared: Arc<Shared>, manner: Manner) -> Self {
+        let gates = Arc::clone(&shared.gates);
+        Self::through(gates, shared, manner)
+    }
+
+    /// One that nobody else is held up by.
+    pub(crate) fn apart(shared: Arc<Shared>, manner: Manner) -> Self {
+        Self::through(shared.gates_apart(), shared, manner)
+    }
+
+    /// Whether it is one of those and requests of it are under way: another in its
+    /// place would let as many more.
+    pub(crate) fn has_places_apart(&self) -> bool {
+        !Arc::ptr_eq(&self.gates, &self.shared.gates) && self.gates.are_in_use()
+    }
+
+    fn through(gates: Arc<Gates>, shared: Arc<Shared>, manner: Manner) -> Self {
+        let tls = match manner {
+            Manner {
+                identity: None,
+                judgement: Judgement::System,
+            } => Arc::clone(&shared.tls),
+            _ => LazyTls::default(),
+        };
         let unjudged = match &manner.judgement {
             Judgement::Anything(witness) => Some(witness.clone()),
             _ => None,
@@ -113,7 +151,7 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build(Connector {
                 tcp: tcp_by(Resolver::new(&shared.policy)),
-                tls: Arc::default(),
+                tls,
                 system: Arc::default(),
                 manner: Arc::new(manner),
                 shared: Arc::clone(&shared),
@@ -121,6 +159,7 @@ impl HttpClient {
         Self {
             pooled,
             shared,
+            gates,
             unjudged,
         }
     }
@@ -168,7 +207,7 @@ impl HttpClient {
         let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
 
         let answered = async {
-            let place = self.shared.gates.enter(origin).await;
+            let place = self.gates.enter(origin).await;
             let response = CONNECT_TIMEOUT.scope(connect, self.pooled.request(request));
             Ok::<_, BoxError>((response.await?, place))
         };
@@ -428,9 +467,7 @@ impl WasiHttpHooks for GuestHttp {
 #[derive(Clone)]
 struct Connector {
     tcp: HttpConnector<Resolver>,
-    /// Set up by the first https request: to read the system's roots takes
-    /// longer than a command that needs no server.
-    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+    tls: LazyTls,
     /// The system's verifier, for the handshakes that need more besides.
     system: Arc<OnceCell<Option<Arc<Verifier>>>>,
     manner: Arc<Manner>,

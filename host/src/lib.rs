@@ -35,6 +35,14 @@
 //! counts, measures and traces.
 //!
 //! A host needs a tokio runtime with its I/O and time drivers.
+//!
+//! # Depending on it
+//! `cargo xtask build` makes the component that this library embeds, and compiles
+//! it ahead of time; a crate of another workspace then depends on the library by
+//! the path of `host`, without `default-features` where it has no use for the
+//! command line, and has both. Where the variable `TOKENWELL_COMPONENT` names a
+//! component when the library is built, it is that one, which is compiled when a
+//! host is built; [`HostBuilder::component`] takes one at run time.
 
 #[cfg(feature = "audit")]
 mod audit;

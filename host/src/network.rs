@@ -26,7 +26,7 @@ pub struct NetworkPolicy {
     /// has to be an `http://` one; what would go through another fails.
     pub proxy_from_environment: bool,
     /// The most requests under way at once to one origin; 100. Further ones
-    /// wait, and their timeout with them.
+    /// wait, and their timeout with them. Each plugin has as many of its own.
     pub in_flight_per_origin: NonZeroUsize,
 }
 

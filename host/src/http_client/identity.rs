@@ -98,7 +98,9 @@ impl Others {
         }
         self.shed = now;
         self.clients.retain(|_, other| {
-            Arc::strong_count(&other.client) > 1 || now - other.asked_for < UNUSED_LIMIT
+            Arc::strong_count(&other.client) > 1
+                || now - other.asked_for < UNUSED_LIMIT
+                || other.client.has_places_apart()
         });
     }
 }
@@ -108,6 +110,7 @@ impl Others {
 struct Key {
     identity: Option<[u8; 32]>,
     judgement: JudgementKey,
+    plugin: Option<Arc<str>>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -144,8 +147,10 @@ impl HttpClients {
         Arc::clone(&self.anonymous)
     }
 
-    /// The client of those who send in that manner.
-    pub(crate) fn client(&self, manner: Manner) -> Arc<HttpClient> {
+    /// The client of those who send in that manner, or of a plugin that does: what
+    /// it leaves unread holds up neither the connections' own requests nor other
+    /// plugins, and nobody else's requests go where its have gone.
+    pub(crate) fn client(&self, manner: Manner, plugin: Option<&Arc<str>>) -> Arc<HttpClient> {
         let key = Key {
             identity: manner.identity.as_ref().map(Identity::fingerprint),
             judgement: match &manner.judgement {
@@ -157,15 +162,19 @@ impl HttpClients {
                     JudgementKey::AnythingFor(Arc::clone(&witness.connection))
                 }
             },
+            plugin: plugin.cloned(),
         };
-        if key.identity.is_none() && key.judgement == JudgementKey::System {
+        if (&key.identity, &key.judgement, plugin) == (&None, &JudgementKey::System, None) {
             return self.anonymous();
         }
         let now = Instant::now();
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         others.shed(now);
         let other = others.clients.entry(key).or_insert_with(|| Other {
-            client: Arc::new(HttpClient::new(Arc::clone(&self.shared), manner)),
+            client: Arc::new(match plugin {
+                None => HttpClient::new(Arc::clone(&self.shared), manner),
+                Some(_) => HttpClient::apart(Arc::clone(&self.shared), manner),
+            }),
             asked_for: now,
         });
         other.asked_for = now;
@@ -219,7 +228,7 @@ mod tests {
     fn those_who_show_the_same_certificate_share_a_client() {
         let clients = HttpClients::new(NetworkPolicy::default());
         let (certificate, key) = certified();
-        let client = |certificate: &str, key: &str| clients.client(showing(certificate, key));
+        let client = |certificate: &str, key: &str| clients.client(showing(certificate, key), None);
         let (other_certificate, other_key) = certified();
         let one = client(&certificate, &key);
         assert!(Arc::ptr_eq(&one, &client(&certificate, &key)));
@@ -232,8 +241,8 @@ mod tests {
         let clients = HttpClients::new(NetworkPolicy::default());
         let (certificate, key) = certified();
         let (rotated_certificate, rotated_key) = certified();
-        let in_use = clients.client(showing(&certificate, &key));
-        let rotated = || clients.client(showing(&rotated_certificate, &rotated_key));
+        let in_use = clients.client(showing(&certificate, &key), None);
+        let rotated = || clients.client(showing(&rotated_certificate, &rotated_key), None);
         let unused = Arc::downgrade(&rotated());
         for _ in 0..5 {
             tokio::time::advance(UNUSED_LIMIT / 2).await;
@@ -244,7 +253,7 @@ mod tests {
         assert!(unused.upgrade().is_none());
         assert!(Arc::ptr_eq(
             &in_use,
-            &clients.client(showing(&certificate, &key))
+            &clients.client(showing(&certificate, &key), None)
         ));
     }
 }

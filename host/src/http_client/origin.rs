@@ -76,6 +76,12 @@ impl Gates {
         }
     }
 
+    /// Whether anybody has a place or waits for one.
+    pub(crate) fn are_in_use(&self) -> bool {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.values().any(|gate| Arc::strong_count(gate) > 1)
+    }
+
     /// Waits for a place; it is given back when what this returns is dropped.
     pub(crate) async fn enter(&self, origin: Origin) -> Option<OwnedSemaphorePermit> {
         let gate = {

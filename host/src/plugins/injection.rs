@@ -79,7 +79,7 @@ impl WasiHttpHooks for PluginHttp {
 
 /// Sends a request with the connection's token.
 async fn send(
-    plugin: &str,
+    plugin: &Arc<str>,
     connection: &Connection,
     request: Request<WasiBody>,
     options: RequestOptions,
@@ -123,7 +123,8 @@ async fn send(
         })?;
         let mut request = Request::from_parts(parts.clone(), body);
         authorization.put_on(request.headers_mut());
-        let client = connection.http().await.map_err(|error| untokened(&error))?;
+        let client = connection.http(Some(plugin)).await;
+        let client = client.map_err(|error| untokened(&error))?;
         let response = client.send(request, options).await?;
         let demand = demands.made_by(&response, &authorization);
         let may_be_met = match demand {

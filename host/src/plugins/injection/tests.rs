@@ -1,5 +1,6 @@
 //! What a plugin sends and gets, against a server that repeats what it is told.
 
+use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
 use http::StatusCode;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::contract::{Config, Grant, Secret, TokenOptions};
 use crate::host::Host;
+use crate::network::NetworkPolicy;
 use crate::plugins::lending::within_bounds;
 use crate::plugins::{GrantError, Grants};
 
@@ -41,16 +43,19 @@ impl Server {
         Self { origin, heads }
     }
 
-    fn connection(&self) -> Connection {
-        let config = Config {
+    fn config(&self) -> Config {
+        Config {
             grant: Grant::ClientCredentials,
             client_id: Some("platform".to_owned()),
             client_secret: Some(Secret::Literal("hunter2".to_owned())),
             token_endpoint: Some(format!("{}/token", self.origin)),
             ..Config::default()
-        };
+        }
+    }
+
+    fn connection(&self) -> Connection {
         let host = Host::builder().build().unwrap();
-        host.connection("crm", config)
+        host.connection("crm", self.config())
     }
 
     fn grants(&self) -> Grants {
@@ -339,6 +344,31 @@ async fn a_response_in_a_coding_that_could_hide_the_token_is_refused() {
         panic!("{refused:?}");
     };
     assert_eq!(coding, "rot13");
+}
+
+#[tokio::test]
+async fn a_plugin_that_leaves_its_responses_unread_holds_up_nobody_else() {
+    let server = Server::start().await;
+    let policy = NetworkPolicy {
+        in_flight_per_origin: NonZeroUsize::MIN,
+        ..NetworkPolicy::default()
+    };
+    let host = Host::builder().network(policy).build().unwrap();
+    let connection = host.connection("crm", server.config());
+    let grants = Grants::of(["hoarder", "honest"], [connection.clone()])
+        .allow("hoarder", "crm", &server.origin)
+        .and_then(|grants| grants.allow("honest", "crm", &server.origin))
+        .unwrap();
+    let url = format!("{}/items", server.origin);
+    let mut hooks = grants.hooks("hoarder").unwrap();
+    let processed: Processing = Box::new(async { Ok(()) });
+    let hoarded = hooks.send_request(request("PUT", &url, ""), None, processed);
+    let hoarded = Box::into_pin(hoarded).await.unwrap();
+    sent_by(&grants, "honest", request("PUT", &url, ""))
+        .await
+        .unwrap();
+    connection.refresh().await.unwrap();
+    drop(hoarded);
 }
 
 /// A body whose length is not known beforehand.
