@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,15 +69,149 @@ def test_without_trust_it_is_not_believed(secured: ScriptedServer) -> None:
     assert secured.received == []
 
 
-def test_what_the_system_vouches_for_is_not_imported(
+def met(store: MemoryStore) -> dict[str, Any]:
+    """How the servers of the connection `own` were first met, as it is stored."""
+    entry = store.load("own.trust")
+    assert isinstance(entry, Entry)
+    found: dict[str, Any] = json.loads(entry.value)
+    return found
+
+
+def test_what_the_system_vouches_for_is_not_imported_but_written_down(
     secured: ScriptedServer, shown: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
+    told: list[tokenwell.Event] = []
     store = MemoryStore()
-    host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
+    host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets(), events=told.append)
     with tokenwell.open("own", trusting(secured), host=host) as connection:
         assert connection.token().access_token == tokens(1)["access_token"]
-    assert store.load("own.trust") is None
+    assert met(store) == {"servers": {}, "vouched_for": [place(secured)]}
+    eventually("the renewal's event", lambda: [one for one in told if one.kind == "renewed"])
+    assert [one for one in told if one.kind == "certificate-imported"] == []
+
+
+def test_from_a_server_that_the_system_vouched_for_none_is_taken_that_it_does_not(
+    secured: ScriptedServer,
+    shown: Certificate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = tmp_path / "connections"
+    monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
+    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
+        connection.token()
+    other = Certificate(tmp_path)
+    secured.show(other)
+    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
+        with pytest.raises(tokenwell.ForbiddenError) as refused:
+            connection.refresh()
+    assert (
+        f"{place(secured)} shows a certificate that the system does not vouch for, SHA-256 "
+        f"{other.sha256}, and showed one that it does when it was first met; if it has been "
+        "replaced by its owner, clear the connection's trust"
+    ) in str(refused.value)
+    assert len(secured.requests()) == 1
+    # One that the system vouches for takes the place of another without more ado.
+    monkeypatch.setenv("SSL_CERT_FILE", str(other.path))
+    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
+        assert connection.refresh().access_token == tokens(2)["access_token"]
+    secured.show(shown)
+    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
+        connection.clear_trust()
+        assert connection.refresh().access_token == tokens(3)["access_token"]
+
+
+def test_a_server_that_is_refused_is_not_shown_the_clients_certificate(
+    shown: Certificate, tmp_path: Path
+) -> None:
+    ours = Certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(shown.path)
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls.load_verify_locations(ours.path)
+    # Nothing is left to send to who is gone after the handshake.
+    tls.num_tickets = 0
+    seen: list[bytes | None] = []
+
+    def accept(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                came, _ = listening.accept()
+                with contextlib.suppress(OSError), tls.wrap_socket(came, server_side=True) as one:
+                    seen.append(one.getpeercert(binary_form=True))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = f"127.0.0.1:{listening.getsockname()[1]}"
+        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        reference = {"ref": f"file:{ours.path}"}
+        config = {
+            "grant_type": "client_credentials",
+            "client_id": "client",
+            "client_certificate": reference,
+            "client_certificate_key": reference,
+            "token_endpoint": f"https://{server}/token",
+            "tls": "trust",
+        }
+        store = MemoryStore()
+        value = json.dumps({"servers": {}, "vouched_for": [server]}).encode()
+        store.compare_and_swap("own.trust", None, value)
+        host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
+        with tokenwell.open("own", config, host=host) as connection:
+            with pytest.raises(tokenwell.ForbiddenError, match=shown.sha256):
+                connection.token()
+        eventually("handshake", lambda: seen)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert seen == [None]
+
+
+def test_how_a_server_was_met_is_written_down_before_anything_is_sent(
+    secured: ScriptedServer, shown: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(MemoryStore):
+        def compare_and_swap(
+            self, key: str, expected: int | None, value: bytes, fence: int | None = None
+        ) -> Stored | Stale | Fenced:
+            if key == "own.trust":
+                raise OSError("the disk is full")
+            return super().compare_and_swap(key, expected, value, fence)
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
+    host = tokenwell.Host(store=Failing(), secrets=tokenwell.LocalSecrets())
+    with tokenwell.open("own", trusting(secured), host=host) as connection:
+        with pytest.raises(tokenwell.UnavailableError):
+            connection.token()
+    assert secured.received == []
+
+
+def test_an_entry_that_knows_of_no_vouching_is_read_and_added_to(
+    secured: ScriptedServer, shown: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = {
+        "own.example:443": {"sha256": "00ff", "imported_at": 1, "certificate": "AA=="}
+    }
+    store = MemoryStore()
+    store.compare_and_swap("own.trust", None, json.dumps({"servers": imported}).encode())
+    monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
+    host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
+    with tokenwell.open("own", trusting(secured), host=host) as connection:
+        connection.token()
+    assert met(store) == {"servers": imported, "vouched_for": [place(secured)]}
+
+
+def test_an_import_keeps_the_servers_that_the_system_vouched_for(
+    secured: ScriptedServer, shown: Certificate
+) -> None:
+    vouched_for = ["as.example:443", "[::1]:8443"]
+    value = json.dumps({"servers": {}, "vouched_for": vouched_for}).encode()
+    store = MemoryStore()
+    store.compare_and_swap("own.trust", None, value)
+    host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
+    with tokenwell.open("own", trusting(secured), host=host) as connection:
+        connection.token()
+    now = met(store)
+    assert now["servers"][place(secured)]["sha256"] == shown.sha256
+    assert now["vouched_for"] == sorted(vouched_for)
 
 
 def test_another_certificate_is_refused_until_the_trust_is_cleared(
@@ -117,32 +254,82 @@ def test_what_the_command_line_imported_holds_here_and_the_other_way_round(
     assert len(secured.requests()) == 3
 
 
-class Overtaken(MemoryStore):
-    """A store in which somebody else imports another certificate just before."""
+@pytest.mark.parametrize("first", ["command line", "python"])
+def test_that_the_system_vouched_for_a_server_holds_for_the_command_line_too(
+    secured: ScriptedServer,
+    shown: Certificate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+) -> None:
+    knowing = Cli(tmp_path, SSL_CERT_FILE=str(shown.path))
+    knowing.create("own", trusting(secured))
+    if first == "command line":
+        knowing.run("token", "own")
+    else:
+        with monkeypatch.context() as within:
+            within.setenv("SSL_CERT_FILE", str(shown.path))
+            with tokenwell.open("own", directory=knowing.directory) as connection:
+                connection.token()
+    # Nobody vouches for it any longer.
+    Cli(tmp_path).run("refresh", "own", code=8)
+    with tokenwell.open("own", directory=knowing.directory) as connection:
+        with pytest.raises(tokenwell.ForbiddenError, match="does not vouch for"):
+            connection.refresh()
+    assert len(secured.requests()) == 1
 
-    def __init__(self, server: str) -> None:
+
+class Overtaken(MemoryStore):
+    """A store in which somebody else meets a server in that way just before."""
+
+    def __init__(self, theirs: dict[str, Any]) -> None:
         super().__init__()
-        self._server = server
+        self._theirs = json.dumps(theirs).encode()
 
     def compare_and_swap(
         self, key: str, expected: int | None, value: bytes, fence: int | None = None
     ) -> Stored | Stale | Fenced:
         if key == "own.trust" and expected is None:
-            theirs = {"sha256": "0" * 64, "imported_at": 1, "certificate": ""}
-            other = json.dumps({"servers": {self._server: theirs}}).encode()
-            super().compare_and_swap(key, None, other)
+            super().compare_and_swap(key, None, self._theirs)
         return super().compare_and_swap(key, expected, value, fence)
 
 
-def test_what_another_imported_meanwhile_holds(
-    secured: ScriptedServer, shown: Certificate
+@pytest.mark.parametrize(
+    ("theirs", "is_vouched_for", "refusal"),
+    [
+        ("another's", False, "than the one that was imported for it"),
+        ("another's", True, "than the one that was imported for it"),
+        ("the same", True, None),
+        ("vouched for", False, "that the system does not vouch for"),
+        ("vouched for", True, None),
+    ],
+)
+def test_how_another_met_the_server_meanwhile_holds(
+    secured: ScriptedServer,
+    shown: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
+    theirs: str,
+    is_vouched_for: bool,
+    refusal: str | None,
 ) -> None:
-    store = Overtaken(place(secured))
+    sha256 = shown.sha256 if theirs == "the same" else "0" * 64
+    imported = {"sha256": sha256, "imported_at": 1, "certificate": ""}
+    stored: dict[str, Any] = {"servers": {place(secured): imported}}
+    if theirs == "vouched for":
+        stored = {"servers": {}, "vouched_for": [place(secured)]}
+    if is_vouched_for:
+        monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
+    store = Overtaken(stored)
     host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
     with tokenwell.open("own", trusting(secured), host=host) as connection:
-        with pytest.raises(tokenwell.ForbiddenError, match=f"{shown.sha256}.*{'0' * 64}"):
+        if refusal is None:
             connection.token()
-    assert secured.received == []
+        else:
+            with pytest.raises(tokenwell.ForbiddenError, match=f"{shown.sha256}.*") as refused:
+                connection.token()
+            assert refusal in str(refused.value)
+            assert secured.received == []
+    assert met(store) == stored
 
 
 def test_threads_that_meet_a_server_at_once_import_its_certificate_once(
@@ -173,11 +360,21 @@ def test_threads_that_meet_a_server_at_once_import_its_certificate_once(
     assert sorted(imports) == sorted(names)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"not JSON",
+        b'{"vouched_for": []}',
+        b'{"servers": {}, "vouched_for": null}',
+        b'{"servers": {}, "vouched_for": "as.example:443"}',
+        b'{"servers": {}, "vouched_for": [["as.example:443"]]}',
+    ],
+)
 def test_a_damaged_entry_is_not_taken_for_none(
-    secured: ScriptedServer,
+    secured: ScriptedServer, damaged: bytes
 ) -> None:
     store = MemoryStore()
-    store.compare_and_swap("own.trust", None, b"not JSON")
+    store.compare_and_swap("own.trust", None, damaged)
     host = tokenwell.Host(store=store, secrets=tokenwell.LocalSecrets())
     with tokenwell.open("own", trusting(secured), host=host) as connection:
         with pytest.raises(tokenwell.UnavailableError):

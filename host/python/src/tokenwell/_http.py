@@ -72,6 +72,13 @@ def _tls_context() -> ssl.SSLContext:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def _unjudged_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class _Deadline:
     """When an exchange has to be over, however often something comes: a time limit of a
     socket's holds for each read alone."""
@@ -154,7 +161,7 @@ class _Line:
 
 class HttpClient:
     """Sends requests over kept connections, from any number of threads. With an identity it
-    shows that certificate; with trust, it imports those of servers on first use."""
+    shows that certificate; with trust, it holds servers to how they were first met."""
 
     def __init__(
         self, identity: tuple[str, str] | None = None, trust: Trust | None = None
@@ -257,16 +264,22 @@ class HttpClient:
             return self._shake_hands(system, at, timeout, deadline)
         host = f"[{at[1]}]" if ":" in at[1] else at[1]
         server = f"{host}:{at[2]}"
-        if not _asked(lambda: trust.knows(server)):
+        held_to = _asked(lambda: trust.held_to(server))
+        vouched_for = False
+        if held_to is None or held_to.imported is None:
             try:
-                return self._shake_hands(system, at, timeout, deadline)
+                sock = self._shake_hands(system, at, timeout, deadline)
+                vouched_for = True
             except ssl.SSLCertVerificationError:
-                # The handshake is over by now, and the certificate not to be had.
-                pass
-        sock = self._shake_hands(unjudged, at, timeout, deadline)
+                # The handshake is over by now, and the certificate not to be had. Another
+                # one is to tell of it; a server that is refused is not shown the client's.
+                context = unjudged if held_to is None else _unjudged_context()
+                sock = self._shake_hands(context, at, timeout, deadline)
+        else:
+            sock = self._shake_hands(unjudged, at, timeout, deadline)
         try:
             certificate = sock.getpeercert(binary_form=True)
-            _asked(lambda: trust.judge(server, certificate))
+            _asked(lambda: trust.judge(server, held_to, certificate, vouched_for))
         except BaseException:
             sock.close()
             raise
@@ -312,11 +325,7 @@ class HttpClient:
         with self._lock:
             if self._system is None:
                 system = _tls_context()
-                unjudged = None
-                if self._trust is not None:
-                    unjudged = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                    unjudged.check_hostname = False
-                    unjudged.verify_mode = ssl.CERT_NONE
+                unjudged = None if self._trust is None else _unjudged_context()
                 for context in filter(None, (system, unjudged)):
                     context.set_alpn_protocols(["http/1.1"])
                     if self._identity is not None:
@@ -326,7 +335,7 @@ class HttpClient:
 
 
 def _asked(act: Callable[[], T]) -> T:
-    """What the imported certificates say."""
+    """What is known of how the servers were met."""
     try:
         return act()
     except Replaced as error:

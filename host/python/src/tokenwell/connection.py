@@ -959,8 +959,8 @@ class Connection:
             self._result(call, "reseal")
 
     def clear_trust(self) -> None:
-        """Forgets the certificates of servers that were imported (``tls: trust``), so that
-        whatever a server shows next is imported anew. The tokens stay."""
+        """Forgets how the servers were first met (``tls: trust``), so that each is met anew.
+        The tokens stay."""
         _refuse_within_callback()
         self._refuse_closed()
         try:
