@@ -34,6 +34,8 @@ from support import (
 )
 
 import tokenwell
+from tokenwell import _files
+from tokenwell.store import MemoryStore
 
 
 def test_authorized_by_the_command_line_used_from_python_looked_at_with_both(
@@ -537,6 +539,55 @@ def test_a_forked_process_asks_for_the_metadata_while_the_other_does() -> None:
     finally:
         answered.set()
         asking.join()
+
+
+def test_a_store_that_finds_its_first_key_in_the_file_marks_it_as_anothers_too(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tokenwell.key"
+
+    def begun() -> tokenwell.SealingKey:
+        """The first key of a new store."""
+        (key,) = tokenwell.LocalSecrets(tmp_path, store=MemoryStore()).sealing_keys()
+        return key
+
+    key = begun()
+    alone = json.loads(path.read_bytes())
+    assert set(alone) == {"format", "id", "key"}
+    other = {"id": "0f0f0f0f", "key": base64.b64encode(b"k" * 32).decode(), "shared": True}
+    path.write_text(json.dumps(alone | {"others": [other]}))
+
+    assert begun() == key
+    assert json.loads(path.read_bytes()) == alone | {"shared": True, "others": [other]}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    marked = path.stat()
+    assert begun() == key
+    assert path.stat().st_ino == marked.st_ino, "there is nothing to write"
+
+
+def test_a_key_that_is_found_in_a_file_that_cannot_be_written_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = tokenwell.LocalSecrets(tmp_path, store=MemoryStore()).sealing_keys()
+
+    def lock(path: Path) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(_files, "lock", lock)
+    assert tokenwell.LocalSecrets(tmp_path, store=MemoryStore()).sealing_keys() == [key]
+
+
+def test_a_key_that_the_command_line_replaces_stays_for_another_store_that_has_it_too(
+    server: ScriptedServer, cli: Cli
+) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+    cli.create("machine", server.machine())
+    cli.json("token", "machine")
+    store = MemoryStore()
+    tokenwell.LocalSecrets(cli.directory, store=store).seal_secret("api", "s")
+    cli.run("rekey")
+    assert tokenwell.LocalSecrets(cli.directory, store=store).resolve("sealed:api") == "s"
+    assert cli.json("token", "machine")["access_token"] == tokens(1)["access_token"]
 
 
 def test_a_key_in_the_keyring_is_shared_with_the_command_line(

@@ -4,13 +4,14 @@ seal and sign."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -270,10 +271,11 @@ class LocalSecrets(Secrets):
     def _create(self) -> list[SealingKey]:
         """The first key of a store, unless somebody else is quicker."""
         source: KeySource
+        is_found = False
         if self._password.is_given:
             source, key = "password", self._password.new_key()
         else:
-            source, key = self._first_key()
+            source, key, is_found = self._first_key()
         header = {
             "format": _KEYS_FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -284,6 +286,10 @@ class LocalSecrets(Secrets):
         content = json.dumps(header, separators=(",", ":")).encode()
         swapped = self._swap(_KEYS_ENTRY, None, content)
         if isinstance(swapped, Stored):
+            if is_found:
+                # Where the file cannot be changed, no key is removed from it either.
+                with contextlib.suppress(SecretError):
+                    self._share(key.id)
             if self._announce is not None:
                 self._announce(source)
             return [key]
@@ -294,7 +300,9 @@ class LocalSecrets(Secrets):
             _keyring_delete(_keyring_name(key.id))
         return self._keys_of(theirs, [key])
 
-    def _first_key(self) -> tuple[KeySource, SealingKey]:
+    def _first_key(self) -> tuple[KeySource, SealingKey, bool]:
+        """The key that a store begins with, and whether it was there before and may be
+        another store's."""
         if not self._key_file() and _keyring_is_likely():
             key = _random_key()
             try:
@@ -302,8 +310,8 @@ class LocalSecrets(Secrets):
             except SecretError:
                 pass
             else:
-                return "keyring", key
-        return "key-file", self._first_in_key_file()
+                return "keyring", key, False
+        return "key-file", *self._first_in_key_file()
 
     def _header(self) -> dict[str, Any] | None:
         entry = self._load(_KEYS_ENTRY)
@@ -317,6 +325,10 @@ class LocalSecrets(Secrets):
 
     def _key_file(self) -> list[SealingKey]:
         """The keys, the one that seals first; none where there is no file."""
+        return [_stored_key(one) for one in self._kept_keys()]
+
+    def _kept_keys(self) -> list[dict[str, Any]]:
+        """The keys as they are in the file."""
         path = self._key_path()
         try:
             with open(path, "rb") as file:
@@ -332,13 +344,18 @@ class LocalSecrets(Secrets):
             )
         try:
             found = json.loads(content)
-            if found["format"] != _KEY_FILE_FORMAT:
+            if found.pop("format") != _KEY_FILE_FORMAT:
                 raise ValueError
-            return [_stored_key(one) for one in (found, *found.get("others", []))]
+            kept: list[dict[str, Any]] = [found, *found.pop("others", [])]
+            for one in kept:
+                _stored_key(one)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SecretUnavailable(f"{path} is not a whole key file") from None
+        return kept
 
-    def _first_in_key_file(self) -> SealingKey:
+    @contextlib.contextmanager
+    def _changing_key_file(self) -> Iterator[list[dict[str, Any]]]:
+        """Writes the keys as they have been changed."""
         path = self._key_path()
         locks = path.parent / ".locks"
         try:
@@ -347,23 +364,42 @@ class LocalSecrets(Secrets):
         except OSError as error:
             raise _failed("locking", path, error) from error
         try:
-            # Another process may have been quicker.
-            if keys := self._key_file():
-                return keys[0]
-            key = _random_key()
-            content = {
-                "format": _KEY_FILE_FORMAT,
-                "id": key.id,
-                "key": base64.b64encode(key.key).decode(),
-            }
+            kept = self._kept_keys()
+            yield kept
+            content = {"format": _KEY_FILE_FORMAT, **kept[0]}
+            if kept[1:]:
+                content["others"] = kept[1:]
             encoded = json.dumps(content, separators=(",", ":")).encode() + b"\n"
             try:
                 _files.replace(path, encoded, durable=True)
             except OSError as error:
                 raise _failed("writing", path, error) from error
-            return key
         finally:
             _files.unlock(handle)
+
+    def _first_in_key_file(self) -> tuple[SealingKey, bool]:
+        """The first key, which is made where there is none; and whether it was there."""
+        if keys := self._key_file():
+            return keys[0], True
+        with self._changing_key_file() as kept:
+            # Another process may have been quicker.
+            if kept:
+                return _stored_key(kept[0]), True
+            key = _random_key()
+            kept.append({"id": key.id, "key": base64.b64encode(key.key).decode()})
+        return key, False
+
+    def _share(self, identifier: str) -> None:
+        """Marks a key, where it is there, as one that another store may be sealed under as
+        well."""
+
+        def unmarked(kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [one for one in kept if one["id"] == identifier and not one.get("shared")]
+
+        if unmarked(self._kept_keys()):
+            with self._changing_key_file() as kept:
+                for one in unmarked(kept):
+                    one["shared"] = True
 
     def _in_key_file(self, identifier: str) -> SealingKey:
         keys = self._key_file()
