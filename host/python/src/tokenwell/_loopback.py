@@ -9,21 +9,22 @@ import errno
 import hashlib
 import html
 import queue
+import re
 import socket
 import threading
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import h11
 
 from .types import FormPost, Outcome, Redirect, RedirectUrl
 
-DEFAULT_PATH = "/oauth2"
-"""The path of the redirect URI where the host may choose."""
+DEFAULT_URI = "http://127.0.0.1/oauth2"
+"""The redirect URI where the host may choose."""
 
 BIND_ATTEMPTS = 25
 BIND_PAUSE_SECONDS = 0.02
@@ -84,8 +85,9 @@ class Listener(ABC):
 
 class LoopbackListener(Listener):
     """Listens on the given redirect URI, or on ``http://127.0.0.1:PORT/oauth2`` with any
-    free port. A URI that names no port gets any free one (RFC 8252 section 7.3); one that
-    names ``localhost`` is listened on at both loopback addresses.
+    free port. A URI that names no port gets any free one (RFC 8252 section 7.3), and one
+    that does is sent as it is written, since servers compare it so; one that names
+    ``localhost`` is listened on at both loopback addresses.
 
     What is not a GET, or a POST of a form, for the redirect URI itself is turned away
     without anybody hearing of it; what is, gets a page that says how it went, once that is
@@ -94,18 +96,19 @@ class LoopbackListener(Listener):
     """
 
     def __init__(self, connection: str, redirect_uri: str | None = None) -> None:
-        host, port, path, query = _place(redirect_uri)
+        place = _Place.parse(DEFAULT_URI if redirect_uri is None else redirect_uri)
+        host = place.host
         try:
-            sockets, port = _bind(host, port)
+            sockets, port = _bind(host, place.port)
         except OSError as error:
             raise UserAgentUnavailable(
                 f"cannot listen for the redirect on {host}: {error.strerror or error}"
             ) from error
         self._connection = connection
-        self._path = path
+        self._path = place.path
         self._hosts = {f"{host}:{port}"} | ({host} if port == 80 else set())
-        self._address = f"http://{host}:{port}{path}"
-        self._redirect_uri = self._address + (f"?{query}" if query else "")
+        self._redirect_uri = place.redirect_uri(port)
+        self._address = self._redirect_uri.partition("?")[0]
         self._arrivals: queue.SimpleQueue[_Arrival | None] = queue.SimpleQueue()
         self._open: dict[asyncio.Task[None], bool] = {}
         self._closed = False
@@ -300,26 +303,48 @@ class _Arrival(Arrival):
         self.told.wait(WRITE_LIMIT_SECONDS)
 
 
-def _place(redirect_uri: str | None) -> tuple[str, int, str, str]:
-    if redirect_uri is None:
-        return "127.0.0.1", 0, DEFAULT_PATH, ""
-    elsewhere = UserAgentUnavailable(
-        f"the redirect URI {redirect_uri} is not one of this machine's loopback interface "
-        "(http://127.0.0.1, http://[::1] or http://localhost), so no listener can await the "
-        "redirect; begin the authorization, and give the URL that the browser ends up on to "
-        "`complete_authorization`"
-    )
-    try:
-        parts = urlsplit(redirect_uri)
-        port = parts.port
-    except ValueError:
-        raise elsewhere from None
-    host = parts.hostname or ""
-    if parts.scheme != "http" or host not in ("127.0.0.1", "::1", "localhost"):
-        raise elsewhere
-    if "@" in parts.netloc or "#" in redirect_uri:
-        raise elsewhere
-    return f"[{host}]" if host == "::1" else host, port or 0, parts.path or "/", parts.query
+_LOOPBACK_URI = re.compile(
+    r"(?P<before>http://(?P<host>127\.0\.0\.1|\[::1\]|localhost))(?::0*(?P<port>[0-9]{0,5}))?"
+    r"(?P<after>(?P<path>/[^?#\s]*)?(?:\?[^#\s]*)?)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where to listen, as a redirect URI says it."""
+
+    written: str
+    host: str
+    port: int
+    """0: any (RFC 6335 section 6), and nobody can be sent there."""
+    path: str
+    around: tuple[str, str]
+    """What is before and after the port, its colon left out."""
+
+    @classmethod
+    def parse(cls, redirect_uri: str) -> _Place:
+        found = _LOOPBACK_URI.fullmatch(redirect_uri)
+        port = int(found["port"] or 0) if found else 0
+        if found is None or port > 0xFFFF:
+            raise UserAgentUnavailable(
+                f"the redirect URI {redirect_uri} is not one of this machine's loopback "
+                "interface (http://127.0.0.1, http://[::1] or http://localhost), so no "
+                "listener can await the redirect; begin the authorization, and give the URL "
+                "that the browser ends up on to `complete_authorization`"
+            )
+        return cls(
+            redirect_uri,
+            found["host"].lower(),
+            port,
+            found["path"] or "/",
+            (found["before"], found["after"]),
+        )
+
+    def redirect_uri(self, port: int) -> str:
+        """The redirect URI of a listener at that port."""
+        before, after = self.around
+        return self.written if self.port else f"{before}:{port}{after}"
 
 
 def _bind(host: str, port: int) -> tuple[list[socket.socket], int]:
