@@ -35,6 +35,7 @@ from support import (
 
 import tokenwell
 from tokenwell import _files
+from tokenwell.secrets import SecretNotFound
 from tokenwell.store import MemoryStore
 
 
@@ -575,6 +576,60 @@ def test_a_key_that_is_found_in_a_file_that_cannot_be_written_is_used_all_the_sa
 
     monkeypatch.setattr(_files, "lock", lock)
     assert tokenwell.LocalSecrets(tmp_path, store=MemoryStore()).sealing_keys() == [key]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+@pytest.mark.parametrize("name", ["machine.tokens", "tokenwell.keys", "tokenwell.key"])
+def test_missing_permissions_are_a_failure_of_the_store_and_no_policy(
+    server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: int,
+) -> None:
+    replace = _files.replace
+
+    def forbidding(path: Path, content: bytes, *, durable: bool) -> None:
+        if path.name == name:
+            raise OSError(code, os.strerror(code))
+        replace(path, content, durable=durable)
+
+    monkeypatch.setattr(_files, "replace", forbidding)
+    server.answer("/token", Answer(200, tokens(1)))
+    with tokenwell.open("machine", server.machine(), directory=tmp_path) as connection:
+        with pytest.raises(tokenwell.StorageError) as failed:
+            connection.token()
+    assert failed.value.storage == "unavailable"
+    assert os.strerror(code) in str(failed.value)
+
+
+def test_a_key_file_that_others_can_read_is_forbidden(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    tokenwell.LocalSecrets(tmp_path).sealing_keys()
+    (tmp_path / "tokenwell.key").chmod(0o640)
+    with tokenwell.open("machine", server.machine(), directory=tmp_path) as connection:
+        with pytest.raises(tokenwell.ForbiddenError, match="chmod 600"):
+            connection.token()
+    assert server.requests() == []
+
+
+@pytest.mark.parametrize("reference", ["file:", "file:sub", "file:unreadable"])
+def test_what_no_time_will_bring_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    read = Path.read_bytes
+
+    def unreadable(path: Path) -> bytes:
+        if path.name == "unreadable":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path)
+
+    # To the superuser nothing is.
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    with pytest.raises(SecretNotFound):
+        tokenwell.LocalSecrets(tmp_path).resolve(reference)
 
 
 def test_a_key_that_the_command_line_replaces_stays_for_another_store_that_has_it_too(

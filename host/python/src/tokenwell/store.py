@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import json
 import os
 import re
@@ -464,8 +463,6 @@ class FileStore(TokenStore):
             yield
         except OSError as error:
             text = f"{doing} {self._record_file(key)} failed: {error.strerror or error}"
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-                raise StoreDenied(text) from error
             raise StoreUnavailable(text) from error
 
     def _read(self, key: str) -> Entry | None:
