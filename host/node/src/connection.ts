@@ -243,8 +243,8 @@ export class Connection {
   }
 
   /**
-   * Forgets the certificates of servers that were imported (`tls: trust`), so that
-   * whatever a server shows next is imported anew.
+   * Forgets how servers were first met (`tls: trust`), the certificates that were
+   * imported with it, so that each is met anew.
    */
   async clearTrust(): Promise<void> {
     try {

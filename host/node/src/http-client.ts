@@ -65,7 +65,7 @@ export interface Identity {
 /** How a client connects. */
 export interface Manner {
   identity?: Identity | undefined;
-  /** Where certificates are imported on first use, for the connection of that name. */
+  /** Where servers are held to how they were first met by the connection of that name. */
   trust?: { connection: string; entry: TrustEntry } | undefined;
 }
 
@@ -82,7 +82,7 @@ export class HttpError extends Error {
   }
 }
 
-/** Makes TLS connections to servers whose certificates are imported on first use. */
+/** Makes TLS connections to servers that are held to how they were first met. */
 class TrustingAgent extends https.Agent {
   readonly #entry: TrustEntry;
 
@@ -103,7 +103,7 @@ class TrustingAgent extends https.Agent {
   async #connect(options: ConnectionOptions & { host: string }): Promise<TLSSocket> {
     const name = options.host.includes(':') ? `[${options.host}]` : options.host;
     const server = `${name.toLowerCase()}:${options.port}`;
-    const imported = await this.#entry.imported(server);
+    const held = await this.#entry.heldTo(server);
     // A session that is resumed shows no certificate.
     const socket = connect({ ...options, rejectUnauthorized: false, session: undefined });
     try {
@@ -116,8 +116,9 @@ class TrustingAgent extends https.Agent {
       const certificate = socket.getPeerX509Certificate()?.raw;
       if (certificate === undefined) throw Object.assign(new Error('the server has shown no certificate'), { code: 'EPROTO' });
       // Before anything is sent.
-      if (imported !== undefined) check(server, imported, certificate);
-      else if (!socket.authorized) await this.#entry.import(server, certificate);
+      const shown = { certificate, isVouchedFor: socket.authorized };
+      if (held === undefined) await this.#entry.meet(server, shown);
+      else check(server, held, shown);
       return socket;
     } catch (error) {
       socket.destroy();
@@ -274,7 +275,7 @@ const CERTIFICATE_CODES = new Set([
 /** The `wasi:http` error for what the client failed with. */
 function payloadOf(error: unknown, isConnected: boolean): { tag: string; val?: unknown } {
   if (error instanceof Replaced) return { tag: 'TLS-certificate-error' };
-  // What was imported could not be looked at: no connection was made.
+  // How the servers were met could not be looked at: no connection was made.
   if (error instanceof StoreError) return { tag: 'TLS-protocol-error' };
   const { code, message } = (error ?? {}) as { code?: string; message?: string };
   switch (code) {

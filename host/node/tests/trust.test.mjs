@@ -46,7 +46,7 @@ async function tlsServer(t, name) {
 }
 
 /** What is stored of a connection's trust. */
-async function imported(store) {
+async function stored(store) {
   const { value } = await store.load('crm.trust', undefined);
   return JSON.parse(Buffer.from(value).toString('utf8'));
 }
@@ -59,7 +59,7 @@ test('a certificate that nobody vouches for is imported on first use, and told o
   const options = trustStore();
   const connection = await host(t, { ...options, onEvent: (event) => events.push(event) }).open('crm', server.config);
   assert.equal((await connection.token()).accessToken, 't1');
-  const { servers } = await imported(options.store);
+  const { servers } = await stored(options.store);
   const { imported_at: at, ...held } = servers[server.name];
   const certificate = new X509Certificate(await read('self-signed.pem'));
   assert.deepEqual(held, { sha256: await fingerprint('self-signed'), certificate: certificate.raw.toString('base64') });
@@ -108,46 +108,98 @@ test('a config whose `tls` the host does not allow is refused before anything is
   assert.ok(allowed.every(({ severity }) => severity === 'warning'));
 });
 
-test('what an authority vouches for is not imported', async (t) => {
+test('a server that an authority vouches for is held to that from then on, and not to its certificate', async (t) => {
   const server = await tlsServer(t, 'server');
   const options = trustStore();
   const connection = await host(t, { ...options, ca: await read('ca.pem') }).open('crm', server.config);
   assert.equal((await connection.token()).tokenType, 'Bearer');
-  assert.equal(await options.store.load('crm.trust', undefined), undefined);
-});
+  assert.deepEqual(await stored(options.store), { servers: {}, vouched_for: [server.name] });
 
-test('what another process imports meanwhile holds', async (t) => {
-  const server = await tlsServer(t, 'self-signed');
-  const theirs = { sha256: 'ab'.repeat(32), imported_at: 1, certificate: 'AA==' };
-  // Between the look and the import somebody else has met another server there.
-  class Overtaken extends MemoryStore {
-    looks = 0;
-    load(key, known) {
-      const loaded = super.load(key, known);
-      if (key === 'crm.trust' && (this.looks += 1) === 2) {
-        super.compareAndSwap(key, undefined, Buffer.from(JSON.stringify({ servers: { [server.name]: theirs } })));
-      }
-      return loaded;
-    }
-  }
-  const options = trustStore(new Overtaken());
-  const connection = await host(t, options).open('crm', server.config);
-  await assert.rejects(connection.token(), { code: 'forbidden', message: /(ab){32}/ });
-  assert.deepEqual(await imported(options.store), { servers: { [server.name]: theirs } });
-  assert.equal(server.requests(), 0);
-});
+  await server.show('self-signed');
+  const shown = await fingerprint('self-signed');
+  await assert.rejects(connection.refresh(), {
+    code: 'forbidden',
+    message: `${server.name} shows a certificate that the system does not vouch for, SHA-256 ${shown}, and showed one that it does when it was first met; if it has been replaced by its owner, clear the connection's trust`,
+  });
+  assert.equal(server.requests(), 1);
+  assert.deepEqual(await stored(options.store), { servers: {}, vouched_for: [server.name] });
 
-test('nothing is sent where the imported certificates are damaged, and clearing mends it', async (t) => {
-  const server = await tlsServer(t, 'self-signed');
-  const options = trustStore();
-  options.store.compareAndSwap('crm.trust', undefined, Buffer.from('{"servers":[]}'));
-  const tokenwell = host(t, options);
-  const connection = await tokenwell.open('crm', server.config);
-  await assert.rejects(connection.token(), { code: 'unavailable' });
-  assert.equal(server.requests(), 0);
+  // The one that is vouched for goes on.
+  await server.show('server');
+  assert.equal((await connection.refresh()).accessToken, 't2');
+  await server.show('self-signed');
   await connection.clearTrust();
-  // A connection of its own, that no earlier failure holds back.
-  assert.equal((await connection.refresh()).accessToken, 't1');
+  assert.equal((await connection.refresh()).accessToken, 't3');
+  assert.deepEqual(Object.keys((await stored(options.store)).servers), [server.name]);
+});
+
+test('what is known of other servers is kept, each list in its order', async (t) => {
+  const theirs = { sha256: 'ab'.repeat(32), imported_at: 1, certificate: 'AA==' };
+  const others = { servers: { 'z.example:443': theirs, '[::1]:443': theirs }, vouched_for: ['y.example:443', '[::2]:443'] };
+  for (const [shown, vouched] of [['self-signed', false], ['server', true]]) {
+    const server = await tlsServer(t, shown);
+    const options = trustStore();
+    options.store.compareAndSwap('crm.trust', undefined, Buffer.from(JSON.stringify(others)));
+    await (await host(t, { ...options, ca: await read('ca.pem') }).open('crm', server.config)).token();
+    const { servers, vouched_for: vouchedFor } = await stored(options.store);
+    assert.deepEqual(Object.keys(servers), [...(vouched ? [] : [server.name]), '[::1]:443', 'z.example:443']);
+    assert.deepEqual(servers['z.example:443'], theirs);
+    assert.deepEqual(vouchedFor, [...(vouched ? [server.name] : []), '[::2]:443', 'y.example:443']);
+  }
+});
+
+test('how another process met the server meanwhile holds', async (t) => {
+  const imports = async (name) => {
+    const certificate = new X509Certificate(await read(`${name}.pem`)).raw.toString('base64');
+    return { sha256: await fingerprint(name), imported_at: 1, certificate };
+  };
+  const vouched = ({ name }) => ({ servers: {}, vouched_for: [name] });
+  const imported = (held) => ({ name }) => ({ servers: { [name]: held } });
+  const cases = [
+    ['self-signed', imported(await imports('client')), await fingerprint('client')],
+    ['self-signed', imported(await imports('self-signed')), undefined],
+    ['self-signed', vouched, 'when it was first met'],
+    ['server', imported(await imports('client')), await fingerprint('client')],
+    ['server', imported(await imports('server')), undefined],
+    ['server', vouched, undefined],
+  ];
+  for (const [shown, theirs, refusal] of cases) {
+    const server = await tlsServer(t, shown);
+    // Between the look and the entry somebody else has met the server.
+    class Overtaken extends MemoryStore {
+      looks = 0;
+      load(key, known) {
+        const loaded = super.load(key, known);
+        if (key === 'crm.trust' && (this.looks += 1) === 2) {
+          super.compareAndSwap(key, undefined, Buffer.from(JSON.stringify(theirs(server))));
+        }
+        return loaded;
+      }
+    }
+    const events = [];
+    const options = { ...trustStore(new Overtaken()), ca: await read('ca.pem'), onEvent: ({ kind }) => events.push(kind) };
+    const connection = await host(t, options).open('crm', server.config);
+    if (refusal === undefined) await connection.token();
+    else await assert.rejects(connection.token(), { code: 'forbidden', message: new RegExp(refusal) });
+    assert.deepEqual(await stored(options.store), theirs(server));
+    assert.equal(server.requests(), refusal === undefined ? 1 : 0);
+    assert.ok(!events.includes('certificate-imported'));
+  }
+});
+
+test('nothing is sent where what is stored of the trust is damaged, and clearing mends it', async (t) => {
+  for (const damaged of ['{"servers":[]}', '{"vouched_for":[]}', '{"servers":{},"vouched_for":"a:1"}', '{"servers":{},"vouched_for":[1]}']) {
+    const server = await tlsServer(t, 'self-signed');
+    const options = trustStore();
+    options.store.compareAndSwap('crm.trust', undefined, Buffer.from(damaged));
+    const tokenwell = host(t, options);
+    const connection = await tokenwell.open('crm', server.config);
+    await assert.rejects(connection.token(), { code: 'unavailable' }, damaged);
+    assert.equal(server.requests(), 0);
+    await connection.clearTrust();
+    // A connection of its own, that no earlier failure holds back.
+    assert.equal((await connection.refresh()).accessToken, 't1');
+  }
 });
 
 test('a store that fails to forget the trust is a StorageError', async (t) => {
@@ -182,4 +234,29 @@ test('the command line and Node believe the same servers, and forget them for ea
   assert.ok(!(await readdir(folder)).includes('crm.trust'));
   await succeed(folder, ['refresh', 'crm']);
   assert.ok((await connection.refresh()).accessToken);
+});
+
+test('the command line and Node hold a server to it that the system vouched for when the other met it', async (t) => {
+  const server = await tlsServer(t, 'server');
+  const folder = await directory(t);
+  await writeFile(join(folder, 'crm.json'), JSON.stringify(server.config));
+  const authority = { SSL_CERT_FILE: join(certificates, 'ca.pem') };
+  const connection = await host(t, { directory: folder, ca: await read('ca.pem') }).open('crm', server.config);
+  const met = { code: 'forbidden', message: /when it was first met/ };
+
+  // Met there, held to here.
+  await succeed(folder, ['refresh', 'crm'], authority);
+  await server.show('self-signed');
+  await assert.rejects(connection.refresh(), met);
+  await server.show('server');
+  assert.ok((await connection.refresh()).accessToken);
+
+  // Met here, held to there.
+  await connection.clearTrust();
+  assert.ok((await connection.refresh()).accessToken);
+  await succeed(folder, ['refresh', 'crm'], authority);
+  await server.show('self-signed');
+  const refused = await cli(folder, ['refresh', 'crm'], authority);
+  assert.equal(refused.status, 8, refused.stderr);
+  assert.match(refused.stderr, met.message);
 });
