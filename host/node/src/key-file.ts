@@ -10,6 +10,13 @@ import { StoreError } from './store.js';
 const FORMAT = 'tokenwell-key';
 const FILE_NAME = 'tokenwell.key';
 
+/** A key of the file. */
+interface KeptKey {
+  key: SealingKey;
+  /** Whether more than one store may be sealed under it. */
+  isShared: boolean;
+}
+
 /** The key file of a directory. */
 export class KeyFile {
   readonly path: string;
@@ -22,6 +29,32 @@ export class KeyFile {
 
   /** The keys, the one that seals first; none where there is no file. */
   async read(): Promise<SealingKey[]> {
+    return (await this.#kept()).map(({ key }) => key);
+  }
+
+  /** The first key, which is made where there is none; and whether it was. */
+  async firstOrCreate(newKey: () => SealingKey): Promise<{ key: SealingKey; isMade: boolean }> {
+    const [first] = await this.read();
+    if (first !== undefined) return { key: first, isMade: false };
+    return this.#change((kept) => {
+      // Another process may have been quicker.
+      if (kept[0] !== undefined) return { key: kept[0].key, isMade: false };
+      const key = newKey();
+      kept.push({ key, isShared: false });
+      return { key, isMade: true };
+    });
+  }
+
+  /** Marks a key, where it is there, as one that another store may be sealed under as well. */
+  async share(id: string): Promise<void> {
+    const has = ({ key, isShared }: KeptKey) => key.id === id && !isShared;
+    if (!(await this.#kept()).some(has)) return;
+    await this.#change((kept) => {
+      for (const key of kept.filter(has)) key.isShared = true;
+    });
+  }
+
+  async #kept(): Promise<KeptKey[]> {
     const content = await attempt('reading', this.path, async () => {
       const bytes = await files.readIfThere(this.path);
       if (bytes === undefined) return undefined;
@@ -40,28 +73,31 @@ export class KeyFile {
     return keys;
   }
 
-  /** The keys, a first one being made where there is none. */
-  async readOrCreate(newKey: () => SealingKey): Promise<SealingKey[]> {
-    const keys = await this.read();
-    if (keys.length > 0) return keys;
+  /** Changes the keys; a file without any is removed. */
+  async #change<T>(change: (kept: KeptKey[]) => T): Promise<T> {
     return attempt('locking', this.path, async () => {
       const locks = join(this.#directory, '.locks');
       await files.createPrivateDirectory(locks);
       return files.withLock(join(locks, `${FILE_NAME}.lock`), async () => {
-        // Another process may have been quicker.
-        const theirs = await this.read();
-        if (theirs.length > 0) return theirs;
-        const { id, key } = newKey();
-        const content = { format: FORMAT, id, key: Buffer.from(key).toString('base64') };
-        await attempt('writing', this.path, () => files.replace(this.path, `${JSON.stringify(content)}\n`, true));
-        return [{ id, key }];
+        const kept = await this.#kept();
+        const done = change(kept);
+        const [first, ...others] = kept.map(stored);
+        const content = { format: FORMAT, ...first, ...(others.length > 0 ? { others } : {}) };
+        await attempt('writing', this.path, () =>
+          first === undefined ? files.removeIfThere(this.path) : files.replace(this.path, `${JSON.stringify(content)}\n`, true),
+        );
+        return done;
       });
     });
   }
 }
 
-function keysIn(content: string): SealingKey[] | undefined {
-  let file: { format?: unknown; id?: unknown; key?: unknown; others?: unknown };
+function stored({ key: { id, key }, isShared }: KeptKey): object {
+  return { id, key: Buffer.from(key).toString('base64'), ...(isShared ? { shared: true } : {}) };
+}
+
+function keysIn(content: string): KeptKey[] | undefined {
+  let file: { format?: unknown; others?: unknown };
   try {
     file = JSON.parse(content) as typeof file;
   } catch {
@@ -70,13 +106,13 @@ function keysIn(content: string): SealingKey[] | undefined {
   if (typeof file !== 'object' || file === null || file.format !== FORMAT) return undefined;
   const others = file.others ?? [];
   if (!Array.isArray(others)) return undefined;
-  const keys: SealingKey[] = [];
+  const keys: KeptKey[] = [];
   for (const stored of [file, ...(others as unknown[])]) {
-    const { id, key } = (stored ?? {}) as { id?: unknown; key?: unknown };
-    if (typeof id !== 'string' || typeof key !== 'string') return undefined;
+    const { id, key, shared = false } = (stored ?? {}) as { id?: unknown; key?: unknown; shared?: unknown };
+    if (typeof id !== 'string' || typeof key !== 'string' || typeof shared !== 'boolean') return undefined;
     const bytes = Buffer.from(key, 'base64');
     if (bytes.length !== 32) return undefined;
-    keys.push({ id, key: bytes });
+    keys.push({ key: { id, key: bytes }, isShared: shared });
   }
   return keys;
 }

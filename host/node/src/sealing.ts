@@ -111,12 +111,17 @@ export class SealingKeys {
   async #create(): Promise<SealingKey[]> {
     let source: Header['source'];
     let key: SealingKey;
+    /** Where the key was found, and may be another store's. */
+    let foundIn: KeyFile | undefined;
     if (this.password.isGiven) {
       source = 'password';
       key = await this.password.newKey();
     } else if (this.directory !== undefined) {
       source = 'key-file';
-      key = (await new KeyFile(this.directory).readOrCreate(randomKey))[0] as SealingKey;
+      const file = new KeyFile(this.directory);
+      const first = await file.firstOrCreate(randomKey);
+      key = first.key;
+      if (!first.isMade) foundIn = file;
     } else {
       throw new SecretError('not-found', 'there is nothing to seal the store under: give a `password` or a `directory`');
     }
@@ -124,7 +129,11 @@ export class SealingKeys {
     const swapped = await this.#ask(async () =>
       checkSwapped(await this.store.compareAndSwap(KEYS_ENTRY, undefined, Buffer.from(JSON.stringify(header)), undefined)),
     );
-    if (swapped.status === 'stored') return [key];
+    if (swapped.status === 'stored') {
+      // Where the file cannot be changed, no key is removed from it either.
+      await foundIn?.share(key.id).catch(() => undefined);
+      return [key];
+    }
     if (swapped.status === 'stale' && swapped.current !== undefined) {
       return this.#keysOf(readHeader(swapped.current.value), [key]);
     }

@@ -5,7 +5,7 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { FileStore } from 'tokenwell';
+import { FileStore, MemoryStore } from 'tokenwell';
 import { host, directory, machine, native, run, Server, succeed, tokenEndpoint, tokenwell as cli } from './support.mjs';
 
 const child = join(dirname(fileURLToPath(import.meta.url)), 'child.mjs');
@@ -152,6 +152,47 @@ test('a store that the command line has given another key opens, and so does a s
   assert.equal((await connection.refresh()).tokenType, 'Bearer');
   await connection.reseal();
   await succeed(folder, ['status', 'crm']);
+});
+
+/** A store of its own in that directory, with what the key file then has. */
+async function sealedIn(t, folder, options = {}) {
+  const { config } = await tokenEndpoint(t, () => ({ json: { access_token: 't', token_type: 'Bearer' } }));
+  await (await host(t, { directory: folder, ...options }).open('crm', config)).token();
+  return keyFile(folder);
+}
+
+const keyFile = async (folder) => JSON.parse(await readFile(join(folder, 'tokenwell.key'), 'utf8'));
+
+test('a key that a store finds in the key file may be of another, and stays there when the command line replaces it', async (t) => {
+  const [one, two] = [await directory(t), await directory(t)];
+  const made = await sealedIn(t, one);
+  assert.deepEqual(Object.keys(made), ['format', 'id', 'key']);
+  // The store that it was made for begins with it once.
+  assert.deepEqual(await sealedIn(t, one), made);
+
+  const further = (id, shared) => ({ id, key: Buffer.alloc(32, id).toString('base64'), ...shared });
+  const others = [further('11111111'), further('22222222', { shared: true })];
+  await writeFile(join(two, 'tokenwell.key'), JSON.stringify({ ...made, others }), { mode: 0o600 });
+  assert.deepEqual(await sealedIn(t, two), { ...made, shared: true, others });
+  assert.equal((await stat(join(two, 'tokenwell.key'))).mode & 0o777, 0o600);
+
+  await succeed(two, ['rekey', '--to', 'key-file']);
+  const { id, key } = made;
+  const after = await keyFile(two);
+  assert.deepEqual(after.others.at(-1), { id, key, shared: true });
+  assert.notEqual(after.id, id);
+});
+
+test('a key that a store finds in a key file that cannot be changed seals all the same', async (t) => {
+  const [one, two] = [await directory(t), await directory(t)];
+  const made = await sealedIn(t, one);
+  await writeFile(join(two, 'tokenwell.key'), JSON.stringify(made), { mode: 0o600 });
+  // Where the lock would be.
+  await writeFile(join(two, '.locks'), '');
+  const store = new MemoryStore();
+  assert.deepEqual(await sealedIn(t, two, { store }), made);
+  const { value } = await store.load('tokenwell.keys', undefined);
+  assert.equal(JSON.parse(Buffer.from(value).toString('utf8')).current, made.id);
 });
 
 test('a damaged record is told of and left as it is', async (t) => {
