@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { outcomePage, plainPage, type Page } from './page.js';
 import { UserAgentError, type Arrival, type Listener, type Outcome } from './user-agent.js';
 
-/** The path of the redirect URI where the host may choose. */
-const DEFAULT_PATH = '/oauth2';
+/** The redirect URI where the host may choose. */
+const DEFAULT_URI = 'http://127.0.0.1/oauth2';
 
 /** How often, and how far apart in milliseconds, a port that is taken is tried. */
 const BIND_ATTEMPTS = 10;
@@ -28,10 +28,13 @@ const FORM_LIMIT = 64 << 10;
 
 /** Where to listen, as a redirect URI says it. */
 interface Place {
+  written: string;
+  /** What of it is before the port, and what after. */
+  before: string;
+  after: string;
   host: string;
   port: number | undefined;
   path: string;
-  query: string;
 }
 
 /**
@@ -61,8 +64,8 @@ export class LoopbackListener implements Listener {
     const host = `${place.host}:${port}`;
     this.#hosts = port === 80 ? [host, place.host] : [host];
     this.#path = place.path;
-    this.#address = `http://${host}${place.path}`;
-    this.redirectUri = this.#address + place.query;
+    this.redirectUri = place.port === undefined ? `${place.before}:${port}${place.after}` : place.written;
+    this.#address = this.redirectUri.replace(/\?.*$/, '');
     for (const server of servers) {
       server.on('connection', (socket: Socket) => this.#connected(socket));
       server.on('request', (request: http.IncomingMessage, response: http.ServerResponse) => {
@@ -73,11 +76,12 @@ export class LoopbackListener implements Listener {
 
   /**
    * Listens on the given redirect URI, or on `http://127.0.0.1:PORT/oauth2` with any
-   * free port. A URI that names no port gets any free one; one that names `localhost`
-   * is listened on at both loopback addresses. `connection` is the name that the page
-   * shows.
+   * free port. A URI that names no port gets any free one (RFC 8252 section 7.3), and
+   * one that does is sent as it is written, since servers compare it so; one that names
+   * `localhost` is listened on at both loopback addresses. `connection` is the name
+   * that the page shows.
    */
-  static async bind(connection: string, redirectUri?: string): Promise<LoopbackListener> {
+  static async bind(connection: string, redirectUri = DEFAULT_URI): Promise<LoopbackListener> {
     const place = placeOf(redirectUri);
     for (let attempt = 1; ; attempt += 1) {
       const servers: http.Server[] = [];
@@ -210,17 +214,18 @@ function write(response: http.ServerResponse, page: Page): void {
   response.end(page.body);
 }
 
-function placeOf(redirectUri: string | undefined): Place {
-  if (redirectUri === undefined) return { host: '127.0.0.1', port: undefined, path: DEFAULT_PATH, query: '' };
-  const found = /^http:\/\/(127\.0\.0\.1|\[::1\]|localhost)(?::(\d{1,5}))?(\/[^?#\s]*)?(\?[^#\s]*)?$/i.exec(redirectUri);
-  const port = found?.[2] === undefined ? undefined : Number(found[2]);
+function placeOf(written: string): Place {
+  const found = /^(http:\/\/(127\.0\.0\.1|\[::1\]|localhost))(?::(\d*))?((\/[^?#\s]*)?(?:\?[^#\s]*)?)$/i.exec(written);
+  // Port 0 is any (RFC 6335 section 6), and nobody can be sent there.
+  const port = Number(found?.[3] ?? '') || undefined;
   if (found === null || (port !== undefined && port > 65535)) {
     throw new UserAgentError(
       'unavailable',
-      `the redirect URI ${redirectUri} is not one of this machine's loopback interface (http://127.0.0.1, http://[::1] or http://localhost), so no listener can await the redirect; begin the authorization, and give the URL that the browser ends up on to \`completeAuthorization\``,
+      `the redirect URI ${written} is not one of this machine's loopback interface (http://127.0.0.1, http://[::1] or http://localhost), so no listener can await the redirect; begin the authorization, and give the URL that the browser ends up on to \`completeAuthorization\``,
     );
   }
-  return { host: (found[1] as string).toLowerCase(), port, path: found[3] ?? '/', query: found[4] ?? '' };
+  const [, before = '', host = '', , after = '', path = '/'] = found;
+  return { written, before, after, host: host.toLowerCase(), port, path };
 }
 
 async function bindOnce(place: Place, servers: http.Server[]): Promise<number> {

@@ -95,6 +95,45 @@ test('it listens where the redirect URI says, its query included', async (t) => 
   await assert.rejects(LoopbackListener.bind('shop', `http://localhost:${url.port}/`), { kind: 'unavailable' });
 });
 
+test('a redirect URI that names a port is sent as it is written', async (t) => {
+  for (const [before, after] of [
+    ['http://127.0.0.1:', ''],
+    ['http://127.0.0.1:', '?tenant=x'],
+    ['http://127.0.0.1:', '/'],
+    ['http://127.0.0.1:0', '/cb'],
+    ['http://LocalHost:', '/cb'],
+    ['HTTP://127.0.0.1:', '/cb'],
+  ]) {
+    const free = await listening(t);
+    const { port } = new URL(free.redirectUri);
+    free.close();
+    const uri = `${before}${port}${after}`;
+    const listener = await listening(t, uri);
+    assert.equal(listener.redirectUri, uri);
+    const { origin, pathname } = new URL(uri);
+    const page = fetch(`${origin}${pathname}?code=c`);
+    const arrival = await settles(listener.next(60_000));
+    assert.deepEqual(arrival.redirect, { url: `${uri.split('?')[0]}?code=c` });
+    await arrival.respond({ status: 'authorized' });
+    assert.equal((await page).status, 200);
+  }
+});
+
+test('a redirect URI that names no port gets one and nothing else', async (t) => {
+  for (const [uri, before, after] of [
+    ['http://127.0.0.1', 'http://127.0.0.1:', ''],
+    ['http://127.0.0.1:/cb', 'http://127.0.0.1:', '/cb'],
+    // Nobody can be sent to port 0.
+    ['http://127.0.0.1:0/cb', 'http://127.0.0.1:', '/cb'],
+    ['http://LocalHost?a=b', 'http://LocalHost:', '?a=b'],
+  ]) {
+    const { redirectUri } = await listening(t, uri);
+    const { port } = new URL(redirectUri);
+    assert.notEqual(port, '0');
+    assert.equal(redirectUri, `${before}${port}${after}`);
+  }
+});
+
 for (const uri of ['https://127.0.0.1/x', 'http://192.0.2.1/x', 'http://user@127.0.0.1/x', 'http://127.0.0.1:99999/x', 'http://127.0.0.1/x#y']) {
   test(`${uri} is none to listen on`, async () => {
     await assert.rejects(LoopbackListener.bind('shop', uri), { kind: 'unavailable', message: /loopback interface/ });
