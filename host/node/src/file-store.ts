@@ -221,10 +221,8 @@ export class FileStore implements TokenStore {
       return await work();
     } catch (error) {
       if (error instanceof StoreError) throw error;
-      const code = files.codeOf(error);
-      const kind = code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'denied' : 'unavailable';
       const message = error instanceof Error ? error.message : String(error);
-      throw new StoreError(kind, `${doing} ${join(this.directory, key)} failed: ${message}`, { cause: error });
+      throw new StoreError('unavailable', `${doing} ${join(this.directory, key)} failed: ${message}`, { cause: error });
     }
   }
 }

@@ -124,10 +124,7 @@ export async function attempt<T>(doing: string, path: string, work: () => Promis
   } catch (error) {
     if (error instanceof SecretError) throw error;
     if (error instanceof StoreError) throw new SecretError('unavailable', error.message, { cause: error });
-    const code = files.codeOf(error);
-    const kind =
-      code === 'ENOENT' ? 'not-found' : code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'denied' : 'unavailable';
     const why = error instanceof Error ? error.message : String(error);
-    throw new SecretError(kind, `${doing} ${path} failed: ${why}`, { cause: error });
+    throw new SecretError(files.isMissing(error) ? 'not-found' : 'unavailable', `${doing} ${path} failed: ${why}`, { cause: error });
   }
 }

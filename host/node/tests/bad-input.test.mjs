@@ -2,6 +2,9 @@
 // no hang.
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
+import fs from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { MemoryStore, noUserAgent, StoreError, Tokenwell } from 'tokenwell';
 import { directory, host, native, Server, serve, settles, tokenEndpoint } from './support.mjs';
@@ -82,6 +85,40 @@ for (const [given, says] of [
     await assert.rejects(settles(connection.token()), { code: 'storage', message: says });
   });
 }
+
+test('missing permissions are a failure of the store, and no policy', async (t) => {
+  const { config, requests } = await tokenEndpoint(t, issuing);
+  const folder = await directory(t);
+  await (await host(t, { directory: folder }).open('crm', config)).token();
+  for (const code of ['EACCES', 'EPERM', 'EROFS']) {
+    for (const [method, file] of [['open', 'crm.tokens'], ['readFile', 'tokenwell.key']]) {
+      const real = fs[method];
+      const { mock } = t.mock.method(fs, method, async (path, ...args) => {
+        if (path === join(folder, file)) throw Object.assign(new Error(`${code}: it is not permitted`), { code });
+        return real(path, ...args);
+      });
+      syncBuiltinESMExports();
+      try {
+        // A host that does not have the key yet.
+        const connection = await host(t, { directory: folder }).open('crm', config);
+        await assert.rejects(connection.refresh(), { code: 'storage', storage: 'unavailable', message: new RegExp(`${file} failed: ${code}`) });
+      } finally {
+        mock.restore();
+        syncBuiltinESMExports();
+      }
+    }
+  }
+  assert.equal(requests.length, 1);
+});
+
+test('a key file that others can read is refused', async (t) => {
+  const { config } = await tokenEndpoint(t, issuing);
+  const folder = await directory(t);
+  await (await host(t, { directory: folder }).open('crm', config)).token();
+  await fs.chmod(join(folder, 'tokenwell.key'), 0o640);
+  const connection = await host(t, { directory: folder }).open('crm', config);
+  await assert.rejects(connection.token(), { code: 'forbidden', message: /tokenwell\.key can be read by others than its owner/ });
+});
 
 test('a store that gives bytes that it has transferred away is named', async (t) => {
   const { config } = await tokenEndpoint(t, issuing);
