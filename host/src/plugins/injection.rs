@@ -280,27 +280,33 @@ impl Spellings {
     /// As it is; as JSON can write it (RFC 8259 section 7), in the two ways that are
     /// in use; and as URLs do (RFC 3986 section 2.1).
     fn of(secret: &str) -> Self {
-        let spelt = |spell: &dyn Fn(char) -> Option<String>| {
-            let spelt = secret.chars().map(|c| spell(c).unwrap_or_else(|| c.into()));
-            Zeroizing::new(spelt.collect::<String>())
+        if secret.is_empty() {
+            return Self(Vec::new());
+        }
+        let plain = Zeroizing::new(secret.to_owned());
+        if secret.chars().all(is_unreserved) {
+            return Self(vec![plain]);
+        }
+        let spelt = |is_escaped: &dyn Fn(char) -> bool, escape: fn(char) -> String| {
+            let mut spelt = Zeroizing::new(String::with_capacity(6 * secret.len()));
+            for c in secret.chars() {
+                match is_escaped(c) {
+                    true => spelt.push_str(&escape(c)),
+                    false => spelt.push(c),
+                }
+            }
+            spelt
         };
-        let escaped_slashes = spelt(&|c| (c == '/').then(|| "\\/".to_owned()));
-        let escaped_for_html =
-            spelt(&|c| "=&<>'+".contains(c).then(|| format!("\\u{:04x}", c as u32)));
-        let escaped_less = spelt(&|c| "=&<>'".contains(c).then(|| format!("\\u{:04x}", c as u32)));
-        let reserved = |c: char| !(c.is_ascii_alphanumeric() || "-._~".contains(c));
-        let percent = spelt(&|c| reserved(c).then(|| format!("%{:02X}", c as u32)));
-        let percent_lower = spelt(&|c| reserved(c).then(|| format!("%{:02x}", c as u32)));
+        let in_json = |c: char| format!("\\u{:04x}", c as u32);
         let mut spellings = vec![
-            Zeroizing::new(secret.to_owned()),
-            escaped_slashes,
-            escaped_for_html,
-            escaped_less,
-            percent,
-            percent_lower,
+            plain,
+            spelt(&|c| c == '/', |c| format!("\\{c}")),
+            spelt(&|c| "=&<>'+".contains(c), in_json),
+            spelt(&|c| "=&<>'".contains(c), in_json),
+            spelt(&|c| !is_unreserved(c), |c| format!("%{:02X}", c as u32)),
+            spelt(&|c| !is_unreserved(c), |c| format!("%{:02x}", c as u32)),
         ];
         spellings.dedup();
-        spellings.retain(|spelling| !spelling.is_empty());
         Self(spellings)
     }
 
@@ -345,6 +351,11 @@ impl Spellings {
             .filter_map(|spelling| torn(spelling.as_bytes()));
         torn.max().unwrap_or(0)
     }
+}
+
+/// RFC 3986 section 2.3.
+fn is_unreserved(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~".contains(c)
 }
 
 fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
