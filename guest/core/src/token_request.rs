@@ -142,15 +142,22 @@ pub fn build(
     dialect::write(config, client, url, headers, form, further, secrets)
 }
 
-/// Builds a token request: what the config adds to it goes along.
+/// Builds a token request: what the config adds to it goes along, and what is
+/// repeated of the redirect.
 pub fn build_for_token(
     config: &Config,
     token_endpoint: Endpoint,
     client: &Client<'_>,
     form: Form,
+    repeated: &[Parameter],
 ) -> Request {
-    let further = &config.token_parameters;
-    let mut request = build(config, token_endpoint, client, form, further);
+    let mut further = config.token_parameters.clone();
+    for (name, value) in repeated {
+        if is_new(name, &further) {
+            further.push((name.clone(), value.clone()));
+        }
+    }
+    let mut request = build(config, token_endpoint, client, form, &further);
     for (name, value) in &config.token_headers {
         let name = name.to_ascii_lowercase();
         request.headers.push((name, SecretString::new(value)));
@@ -176,7 +183,7 @@ mod tests {
 
     fn request(config: &Config, grant: TokenGrant<'_>) -> Request {
         let endpoint = Endpoint::parse("https://as.example/token").expect("an endpoint");
-        build_for_token(config, endpoint, &client(), form(config, grant))
+        build_for_token(config, endpoint, &client(), form(config, grant), &[])
     }
 
     fn body(config: &Config, grant: TokenGrant<'_>) -> String {

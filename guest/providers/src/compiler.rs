@@ -445,6 +445,10 @@ impl<'a> Entry<'a> {
                 self.refuse(one, format!("goes together with {other}"));
             }
         }
+        let repeats = "token_request_sends_callback_parameters";
+        if self.fields.contains_key(repeats) && !self.fields.contains_key("callback_parameters") {
+            self.refuse(repeats, "is of no use without callback_parameters");
+        }
         if let Some(Value::Array(servers)) = self.fields.get("callback_servers") {
             for server in servers.iter().filter_map(Value::as_str) {
                 if url_problem(server).is_some() || server[8..].contains(['/', '?']) {

@@ -190,6 +190,8 @@ pub const FIELDS: &[Field] = &[
         .says("A refresh names the redirect URI again."),
     field("token_request_sends_state", Flag, Behaviour)
         .says("The state is repeated in the token request."),
+    field("token_request_sends_callback_parameters", Flag, Behaviour)
+        .says("Every token request repeats what is kept of the redirect."),
     field("exchange_parameters", Map, Behaviour),
     // The token response.
     field("response_wrapper", Text, Behaviour).says("The token response is wrapped in %."),

@@ -338,6 +338,20 @@ fn callback_code_parameter_and_callback_parameters() {
 
 /// Shows: guest/providers/README.md, requests.
 #[test]
+fn token_request_sends_callback_parameters() {
+    let app = App::new("vk-id", json!({}));
+    let (begun, _) = app.begin();
+    app.complete(&begun, &[("device_id", "d 1")], &good())
+        .expect_code(0);
+    assert_eq!(app.form()["device_id"], "d 1");
+    app.expect_told("Every token request repeats what is kept of the redirect.");
+    app.refresh(&good()).expect_code(0);
+    assert_eq!(app.form()["device_id"], "d 1");
+    assert_eq!(app.form()["state"], begun.state);
+}
+
+/// Shows: guest/providers/README.md, requests.
+#[test]
 fn callback_server_parameter() {
     let app = App::new("zoho", json!({}));
     let (begun, _) = app.begin();

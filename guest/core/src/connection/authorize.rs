@@ -252,7 +252,10 @@ impl<P: Platform> Connection<P> {
         if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_STATE) {
             form.push(("state", pending.state.clone()));
         }
-        let call = Call::for_token(server, form)?;
+        let mut call = Call::for_token(server, form)?;
+        if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_CALLBACK_PARAMETERS) {
+            call.repeated = kept.to_vec();
+        }
         let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
         let http = self.send(&call, request).await;

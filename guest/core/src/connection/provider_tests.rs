@@ -564,6 +564,25 @@ fn the_code_is_found_by_the_name_that_the_provider_gives_it() {
 }
 
 #[test]
+fn what_the_redirect_brought_is_repeated_in_token_requests_where_that_is_declared() {
+    let flow = Flow::open("vk-id", "");
+    let (_, begun) = flow.begin();
+    flow.world.answer_with(Answer::status(200, GOOD));
+    let state = &begun["state"];
+    flow.complete(&format!("code=c&state={state}&device_id=d+1&type=code_v2"))
+        .expect("authorized");
+    flow.refresh(GOOD);
+    flow.refresh(GOOD);
+    for sent in (0..3).map(|back| flow.sent(back)) {
+        assert_eq!((sent["device_id"].as_str(), &sent["state"]), ("d 1", state));
+        assert!(!sent.contains_key("type"));
+    }
+    assert_eq!(flow.sent(2)["grant_type"], "authorization_code");
+    assert_eq!(flow.sent(0)["grant_type"], "refresh_token");
+    assert_eq!(flow.response()["device_id"], "d 1");
+}
+
+#[test]
 fn the_state_is_repeated_in_the_token_request_where_that_is_declared() {
     // Known deviation 33.
     let flow = Flow::open("follow-up-boss", "");

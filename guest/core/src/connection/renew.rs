@@ -281,7 +281,7 @@ impl<P: Platform> Connection<P> {
                 Ok(server) => server,
                 Err(error) => return Err(self.note_undiscovered(&version, error).await),
             };
-            let prepared = self.prepare(&way, &server).await?;
+            let prepared = self.prepare(&way, &server, &version.record).await?;
             let spends = prepared.spends.clone();
             let given = spends.as_ref().map(SecretString::fingerprint);
             let given = given.filter(|_| matches!(way, Way::FirstRefresh));
@@ -296,7 +296,7 @@ impl<P: Platform> Connection<P> {
                 && let Some(moved) = self.moved(&server).await
             {
                 server = moved;
-                if let Ok(prepared) = self.prepare(&way, &server).await {
+                if let Ok(prepared) = self.prepare(&way, &server, &begun.record).await {
                     let earlier = sent.ok().and_then(std::result::Result::err);
                     sent = self.send_with_retries(prepared, 1, earlier).await;
                 }
@@ -368,7 +368,12 @@ impl<P: Platform> Connection<P> {
         Some(found).filter(|found| has_moved && found.issuer == server.issuer)
     }
 
-    async fn prepare<'a>(&self, way: &Way, server: &'a Server) -> Result<Prepared<'a>> {
+    async fn prepare<'a>(
+        &self,
+        way: &Way,
+        server: &'a Server,
+        record: &Record,
+    ) -> Result<Prepared<'a>> {
         let spends = match (way, &self.config.grant) {
             (Way::Refresh(refresh_token), _) => Some(refresh_token.clone()),
             (
@@ -388,6 +393,12 @@ impl<P: Platform> Connection<P> {
         };
         let mut call = Call::for_token(server, token_request::form(&self.config, grant))?;
         call.asserts = spends.is_none();
+        if let (Way::Refresh(_), Some(credential)) = (way, &record.credential) {
+            let dialect = &self.config.dialect;
+            if dialect.has(Field::TOKEN_REQUEST_SENDS_CALLBACK_PARAMETERS) {
+                call.repeated = token_response::kept_in(&credential.response, dialect);
+            }
+        }
         Ok(Prepared {
             request: self.ready(&call).await?,
             call,

@@ -31,6 +31,8 @@ pub(super) struct Call<'a> {
     pub form: Form,
     /// What the config adds; `None` for a token request, which has more of it.
     pub further: Option<&'a [Parameter]>,
+    /// What the redirect brought and the server wants to be told again.
+    pub repeated: Vec<Parameter>,
     /// Whether the grant is run, so that its assertion is made too where the
     /// config brings none.
     pub asserts: bool,
@@ -44,6 +46,7 @@ impl<'a> Call<'a> {
             server,
             form,
             further: None,
+            repeated: Vec::new(),
             asserts: false,
         })
     }
@@ -60,6 +63,7 @@ impl<'a> Call<'a> {
             server,
             form,
             further: Some(further),
+            repeated: Vec::new(),
             asserts: false,
         })
     }
@@ -296,7 +300,13 @@ impl<P: Platform> Connection<P> {
             form.push(("assertion", self.assertion(call.server).await?));
         }
         let Some(further) = call.further else {
-            let mut request = token_request::build_for_token(&self.config, endpoint, &client, form);
+            let mut request = token_request::build_for_token(
+                &self.config,
+                endpoint,
+                &client,
+                form,
+                &call.repeated,
+            );
             if self.config.dpop {
                 let nonce = self.dpop_nonce.borrow().clone();
                 let subject = Subject {
