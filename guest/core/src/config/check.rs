@@ -126,7 +126,7 @@ fn check_url(field: &str, text: &str, problems: &mut Vec<Problem>) {
 }
 
 /// A URL that is wrong, to be shown: what may be a password is out of sight.
-fn without_user(url: &str) -> String {
+pub(super) fn without_user(url: &str) -> String {
     let Some((before, after)) = url.rsplit_once('@') else {
         return url.to_owned();
     };

@@ -1,9 +1,11 @@
 //! A config with every default filled in, for an "Advanced" form.
 
+use super::check::without_user;
 use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
 use crate::authorization;
 use crate::client_authentication;
 use crate::dialect::Field;
+use crate::endpoint::Endpoint;
 use crate::json::{self, Object};
 use crate::metadata::Server;
 use serde_json::Value;
@@ -87,6 +89,12 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
         } else {
             ValueOrigin::Default
         };
+        let value = match &value {
+            Value::String(url) if url.contains("://") && Endpoint::parse(url).is_err() => {
+                Value::from(without_user(url))
+            }
+            _ => value,
+        };
         let value = json::text(&value);
         resolved.push(ResolvedField {
             name,
@@ -144,6 +152,7 @@ mod tests {
             client_id: Some("id".to_owned()),
             client_secret: Some(Secret::Literal("hunter2".to_owned().into())),
             token_parameters: vec![("assertion".to_owned(), "hunter2".to_owned())],
+            redirect_uri: Some("https://u:hunter2@app.example/cb".to_owned()),
             issuer: Some("https://as.example".to_owned()),
             scope: vec!["openid".to_owned()],
             timeout: Some(5),
@@ -182,8 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_secret_is_not_handed_back() {
+    fn a_literal_secret_is_not_handed_back_nor_a_password_in_a_url() {
         let fields = resolved();
         assert!(fields.iter().all(|field| !field.value.contains("hunter2")));
+        let is_redirect = |field: &&ResolvedField| field.name == "redirect_uri";
+        let redirect_uri = fields.iter().find(is_redirect).expect("one");
+        assert_eq!(redirect_uri.value, "\"https://***@app.example/cb\"");
     }
 }

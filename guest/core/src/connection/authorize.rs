@@ -253,7 +253,11 @@ impl<P: Platform> Connection<P> {
             form.push(("state", pending.state.clone()));
         }
         let mut call = Call::for_token(server, form)?;
-        if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_CALLBACK_PARAMETERS) {
+        if self
+            .config
+            .dialect
+            .has(Field::TOKEN_REQUEST_SENDS_CALLBACK_PARAMETERS)
+        {
             call.repeated = kept.to_vec();
         }
         let request = self.ready(&call).await?;

@@ -64,7 +64,7 @@ impl<P: Platform> Connection<P> {
     async fn verify(&self, token: &Received<'_>, server: &Server) -> Result<()> {
         if token.algorithm() == KEYED_WITH_SECRET {
             let secret = match &self.config.client_secret {
-                Some(secret) => Some(self.reveal(secret).await?),
+                Some(secret) => Some(self.reveal("client_secret", secret).await?),
                 None => None,
             };
             let is_signed = secret.is_some_and(|secret| token.is_keyed_with(&secret));
@@ -92,7 +92,9 @@ impl<P: Platform> Connection<P> {
             token.signed.as_bytes(),
             &token.signature,
         );
-        let is_signed = verified.await.map_err(from_secret_error)?;
+        let is_signed = verified
+            .await
+            .map_err(|error| from_secret_error("jwks_uri", error))?;
         is_signed.then_some(()).ok_or_else(forged)
     }
 

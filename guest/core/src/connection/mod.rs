@@ -334,10 +334,11 @@ fn too_large(url: &Endpoint) -> Violation {
     }
 }
 
-fn from_secret_error(error: SecretError) -> Box<Error> {
+/// What the host says of the secret or key that a field of the config names.
+fn from_secret_error(field: &str, error: SecretError) -> Box<Error> {
     match error {
         SecretError::NotFound(what) => Error::not_configured(
-            "ref",
+            field,
             &what,
             "provide what the reference names, or change it",
         ),

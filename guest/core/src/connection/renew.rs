@@ -175,7 +175,7 @@ impl<P: Platform> Connection<P> {
         else {
             return false;
         };
-        let given = self.reveal(given).await;
+        let given = self.reveal("refresh_token", given).await;
         given.is_ok_and(|given| Some(given.fingerprint()) != record.given)
     }
 
@@ -381,7 +381,7 @@ impl<P: Platform> Connection<P> {
                 Grant::RefreshToken {
                     refresh_token: Some(given),
                 },
-            ) => Some(self.reveal(given).await?),
+            ) => Some(self.reveal("refresh_token", given).await?),
             _ => None,
         };
         let grant = match &spends {
@@ -439,7 +439,7 @@ impl<P: Platform> Connection<P> {
         };
         for (name, secret) in secrets {
             if let Some(secret) = secret {
-                form.push((name, self.reveal(secret).await?));
+                form.push((name, self.reveal(name, secret).await?));
             }
         }
         Ok(form)

@@ -12,7 +12,7 @@ use crate::json::{self, Object};
 use crate::jws;
 use crate::metadata::Server;
 use crate::pkce;
-use crate::platform::Platform;
+use crate::platform::{Platform, SecretError};
 use crate::secret::{SecretString, printable};
 use crate::time::Timestamp;
 use crate::token_request::{self, Form};
@@ -128,7 +128,7 @@ impl<P: Platform> Connection<P> {
             ));
         };
         let key = self.platform.public_key(reference).await;
-        let key = json::parse_object(key.map_err(from_secret_error)?.as_bytes());
+        let key = json::parse_object(key.map_err(unusable_key)?.as_bytes());
         let key = key.map_err(|what| {
             Error::unsupported(format!("the host's key {reference} as a JWK: {what}"))
         })?;
@@ -165,7 +165,7 @@ impl<P: Platform> Connection<P> {
         }
         let input = jws::signing_input(header, claims);
         let signature = self.platform.sign(reference, algorithm, input.as_bytes());
-        let signature = signature.await.map_err(from_secret_error)?;
+        let signature = signature.await.map_err(unusable_key)?;
         Ok(jws::compact(input, &signature))
     }
 
@@ -245,7 +245,9 @@ impl<P: Platform> Connection<P> {
             self.assertion_claims(issuer.as_deref().unwrap_or(id), Some(id), audience)
         };
         let secret = match &self.config.client_secret {
-            Some(secret) if method.needs_secret() => Some(self.reveal(secret).await?),
+            Some(secret) if method.needs_secret() => {
+                Some(self.reveal("client_secret", secret).await?)
+            }
             None if method.needs_secret() && dialect.makes_secret(&self.config) => {
                 Some(self.sign(typed("JWT"), claims(), &[]).await?)
             }
@@ -277,14 +279,14 @@ impl<P: Platform> Connection<P> {
         })
     }
 
-    pub(super) async fn reveal(&self, secret: &Secret) -> Result<SecretString> {
+    /// The value of a secret, which the config has in that field.
+    pub(super) async fn reveal(&self, field: &str, secret: &Secret) -> Result<SecretString> {
         match secret {
             Secret::Literal(value) => Ok(value.clone()),
-            Secret::Reference(reference) => self
-                .platform
-                .resolve_secret(reference)
-                .await
-                .map_err(from_secret_error),
+            Secret::Reference(reference) => {
+                let value = self.platform.resolve_secret(reference).await;
+                value.map_err(|error| from_secret_error(field, error))
+            }
         }
     }
 
@@ -401,6 +403,10 @@ impl<P: Platform> Connection<P> {
             response.map_err(|failure| super::from_http_failure(&call.endpoint, failure))?;
         answer(&call.endpoint, &response, &secrets)
     }
+}
+
+fn unusable_key(error: SecretError) -> Box<Error> {
+    from_secret_error("signing_key", error)
 }
 
 /// A JOSE header that says what is signed.

@@ -245,6 +245,35 @@ fn a_signing_key_that_the_host_lacks_sends_nothing_and_leaves_no_trace() {
     assert_eq!(kinds_in_history(&connection), Vec::<&str>::new());
 }
 
+#[test]
+fn a_secret_that_the_host_lacks_is_told_by_the_field_that_refers_to_it() {
+    let lost = |field: &str, grant: &str, further: &str| {
+        format!(
+            r#"{{"client_id": "id", "grant_type": "{grant}", "token_endpoint": "https://as.example/token",
+                "{field}": {{"ref": "env:LOST"}}{further}}}"#
+        )
+    };
+    for (field, grant, further) in [
+        ("client_secret", "client_credentials", ""),
+        ("password", "password", r#", "username": "u""#),
+        ("refresh_token", "refresh_token", ""),
+        ("assertion", "jwt_bearer", ""),
+        (
+            "subject_token",
+            "token_exchange",
+            r#", "subject_token_type": "urn:x""#,
+        ),
+        ("signing_key", "client_credentials", ""),
+    ] {
+        let connection = World::new().open(&lost(field, grant, further));
+        let Err(Error::NotConfigured(problems)) = token(&connection).unboxed() else {
+            panic!("{field} is there");
+        };
+        let fields: Vec<_> = problems.iter().map(|problem| &problem.field).collect();
+        assert_eq!(fields, [field]);
+    }
+}
+
 /// Shows: RFC 6749 section 4.5.
 #[test]
 fn an_extension_grant_sends_its_parameters_and_an_echo_of_them_is_not_shown() {
