@@ -74,9 +74,10 @@ pub use contract::{
     ConnectionState, DeviceAuthorization, DevicePoll, Entry, Error as ConnectionError, ErrorKind,
     Event, Grant, JwtBearerGrant, Loaded, Outcome, Parameter, PasswordGrant, PendingAuthorization,
     Problem, Prompt, Provider, ProviderParameter, ProviderSummary, PushedAuthorization, Redirect,
-    Renewal, RenewalPolicy, RenewalReason, ResolvedField, ResponseMode, Secret, SecretError,
-    ServerError, Severity, Status, StorageFailureKind, StoreError, Swapped, TlsMode, Token,
-    TokenExchangeGrant, TokenOptions, UnixSeconds, UserAgentError, ValueOrigin, ViolationKind,
+    RedirectUris, Renewal, RenewalPolicy, RenewalReason, ResolvedField, ResponseMode, Secret,
+    SecretError, ServerError, Severity, Status, StorageFailureKind, StoreError, Swapped, TlsMode,
+    Token, TokenExchangeGrant, TokenOptions, UnixSeconds, UserAgentError, ValueOrigin,
+    ViolationKind,
 };
 pub use embedded::precompile_component;
 pub use engine::Limits;

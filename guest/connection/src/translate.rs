@@ -43,6 +43,9 @@ same_cases!(into_response_mode, from_response_mode, config::ResponseMode, wit::R
 same_cases!(into_pushed, from_pushed, config::PushedAuthorization, wit::PushedAuthorization, {
     Auto, Always, Never,
 });
+same_cases!(from_redirect_uris, config::RedirectUris, wit::RedirectUris, {
+    Loopback, Exact, Https,
+});
 same_cases!(from_violation_kind, ViolationKind, wit::ViolationKind, {
     State, Issuer, Nonce, Redirect, Response, Metadata, IdToken,
 });
@@ -222,6 +225,7 @@ pub fn provider(provider: Provider) -> wit::Provider {
         parameters: parameters.collect(),
         defaults: from_parameters(provider.defaults()),
         endpoints: from_parameters(provider.endpoints()),
+        redirect_uris: provider.redirect_uris().map(from_redirect_uris),
         registration_page: provider.registration_page().map(str::to_owned),
         documentation_page: provider.documentation_page().map(str::to_owned),
         peculiarities: provider.peculiarities(),

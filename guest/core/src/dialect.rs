@@ -6,7 +6,7 @@
 //! format, which `guest/providers/README.md` describes.
 
 use crate::client_authentication::{Client, basic};
-use crate::config::{BasicEncoding, Config};
+use crate::config::{self, BasicEncoding, Config, RedirectUris};
 use crate::endpoint::Endpoint;
 use crate::http::{Method, Request};
 use crate::json::{self, Object};
@@ -223,6 +223,11 @@ impl Dialect {
         self.has(Field::CLIENT_SECRET_ASSERTION)
             && config.client_secret.is_none()
             && config.signing_key.is_some()
+    }
+
+    /// Which redirect URIs the server accepts, where that is known.
+    pub(crate) fn redirect_uris(&self) -> Option<RedirectUris> {
+        config::named(RedirectUris::NAMES, self.get(Field::REDIRECT_URIS)?)
     }
 
     /// The redirect URI as it goes into requests: itself, or the name by which the

@@ -173,6 +173,12 @@ pub(crate) fn redirect_uri_problem(text: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a redirect URI leads to this machine and leaves the port to the listener.
+pub(crate) fn lacks_port(redirect_uri: &str) -> bool {
+    Endpoint::parse(redirect_uri)
+        .is_ok_and(|uri| !uri.is_https && uri.authority.trim_matches(['[', ']']) == uri.host)
+}
+
 /// Whether a host stays on this machine (RFC 8252 sections 7.3 and 8.3).
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host == "::1" || is_ipv4(host) && host.starts_with("127.")

@@ -209,32 +209,19 @@ impl<'a> Entry<'a> {
                 self.refuse(name, "is not a field of the format");
             }
         }
-        let peculiarities = FIELDS
-            .iter()
-            .position(|field| field.name == "peculiarities");
-        let peculiarities = tag(peculiarities.unwrap_or_default());
         let mut text = format!("{}\n", self.id);
         for (at, field) in FIELDS.iter().enumerate() {
             let Some(value) = self.fields.get(field.name) else {
                 continue;
             };
-            let mut tag = tag(at);
-            let mut lines = self.lines(field.name, field.kind, value);
-            if field.name == "redirect_uris" {
-                // Nothing is done with it but to tell it.
-                tag = peculiarities;
-                for line in &mut lines {
-                    line.clone_from(&redirect_uris(line));
-                }
-            }
-            for line in lines {
+            for line in self.lines(field.name, field.kind, value) {
                 if line
                     .bytes()
                     .any(|byte| byte != b'\t' && !(b' '..=b'~').contains(&byte))
                 {
                     self.refuse(field.name, "contains a character beyond printable ASCII");
                 }
-                text.push(char::from(tag));
+                text.push(char::from(tag(at)));
                 text.push_str(&line);
                 text.push('\n');
             }
@@ -501,16 +488,6 @@ impl<'a> Entry<'a> {
             self.refuse(&format!("sources.{name}"), "is no group of facts");
         }
     }
-}
-
-/// What a choice of `redirect_uris` says.
-fn redirect_uris(choice: &str) -> String {
-    match choice {
-        "loopback" => "Any port of a registered loopback redirect URI is accepted.",
-        "exact" => "The redirect URI must be registered as it is, port included: set redirect_uri.",
-        _ => "Only https redirect URIs are accepted: set redirect_uri.",
-    }
-    .to_owned()
 }
 
 /// The names in braces.

@@ -142,11 +142,12 @@ export class Tokenwell implements AsyncDisposable {
     text('id', id);
     const provider = (await this.#ask('showProvider', [id], options)) as contract.Provider | undefined;
     if (provider === undefined) return undefined;
-    const { defaults, parameters, registrationPage, documentationPage, ...rest } = provider;
+    const { defaults, parameters, redirectUris, registrationPage, documentationPage, ...rest } = provider;
     return {
       ...rest,
       parameters: parameters.map((parameter) => ({ ...parameter, default: parameter.default })),
       defaults: Object.fromEntries(defaults.map((field) => [field.name, field.value])),
+      redirectUris,
       registrationPage,
       documentationPage,
     };

@@ -191,6 +191,17 @@ export interface Provider extends ProviderSummary {
   }[];
   /** The fields of a config that it sets, with the provider's parameters in braces. */
   defaults: Readonly<Record<string, string>>;
+  /**
+   * Where the component sends because of it, by the names in its catalogue entry, such as `token_endpoint` and
+   * `refresh_endpoint`, with its parameters in braces. `callback_servers`, the servers that a redirect may name, are
+   * there once for each.
+   */
+  endpoints: readonly { name: string; value: string }[];
+  /**
+   * Which redirect URIs it accepts, where that is known: a loopback one with any port, those registered as they are,
+   * port included, or `https` alone.
+   */
+  redirectUris: 'loopback' | 'exact' | 'https' | undefined;
   registrationPage: string | undefined;
   documentationPage: string | undefined;
   /** What is peculiar about it, a sentence each. */

@@ -6,13 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tokenwell::{
-    Connection, ConnectionState, Error, Grant, Host, Severity, Status, StoreError, Token,
-    TokenOptions, ViolationKind,
+    Connection, ConnectionState, Error, Grant, Host, RedirectUris, Severity, Status, StoreError,
+    Token, TokenOptions, ViolationKind,
 };
 
 use super::document::{self, ConnectionName, ProfileName, Subject};
 use super::failure::{Failure, Kind};
-use super::redirect::{ANY_PORT, Accepted, lacks_port, with_port};
+use super::redirect::{self, ANY_PORT, lacks_port, with_port};
 use super::{Session, effective, examine, input, keys, output, parse, watch};
 
 /// What to type to obtain the first token.
@@ -578,20 +578,20 @@ pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8
     let document = session.document(name)?;
     let configured = document.get("redirect_uri").and_then(Value::as_str);
     let host = session.host()?;
-    let accepted = Accepted::by_provider_of(&host, &document).await?;
+    let accepted = redirect::accepted(&host, &document).await?;
     let (uri, explanation) = match (configured, accepted) {
         (Some(uri), _) if !lacks_port(uri) => (
             uri.to_owned(),
             "This is the config's redirect_uri: register it at the server exactly as it is.\n"
                 .to_owned(),
         ),
-        (None, Accepted::Https) => {
+        (None, Some(RedirectUris::Https)) => {
             return Err(Failure::not_configured(
                 "the provider accepts https redirect URIs only, and the config names none",
             )
             .mend("Set `redirect_uri` to an https URL, and register the same."));
         }
-        (uri, Accepted::AsRegistered) => (
+        (uri, Some(RedirectUris::Exact)) => (
             with_port(uri.unwrap_or(ANY_PORT)),
             "The provider accepts a redirect URI only as it is registered, port included. Register this, say, and set \
              the same as `redirect_uri` in the config.\n"
@@ -606,7 +606,7 @@ pub async fn callback_url(session: &Session, name: &ConnectionName) -> Result<u8
                 output::printable(&with_port(uri))
             ),
         ),
-        (None, Accepted::AnyPort) => (
+        (None, _) => (
             ANY_PORT.to_owned(),
             format!(
                 "Register this at the server. The port is left out because any free one is used: for the loopback \

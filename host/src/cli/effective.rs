@@ -463,6 +463,7 @@ mod tests {
                 value: "https://{tenant}.{region}.example".to_owned(),
             }],
             endpoints: Vec::new(),
+            redirect_uris: None,
             registration_page: None,
             documentation_page: None,
             peculiarities: Vec::new(),

@@ -670,7 +670,6 @@ async fn examine(
         Ok(connection) => {
             let problems = connection.check().await;
             let mut problems = problems.map_err(|error| Failure::of(error, Some(subject)))?;
-            problems.extend(redirect::problem(host, document).await?);
             problems.extend(references::problems(&session.secrets, document).await);
             problems.sort_by_key(|problem| problem.severity == Severity::Warning);
             Ok((Some(connection), problems))

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokenwell::{Provider, ProviderParameter, ProviderSummary};
+use tokenwell::{Provider, ProviderParameter, ProviderSummary, RedirectUris};
 
 use super::failure::Failure;
-use super::redirect::{ANY_PORT, Accepted, WITH_PORT};
+use super::redirect::{ANY_PORT, WITH_PORT};
 use super::{Session, output};
 
 /// What `providers` can be told.
@@ -68,12 +68,15 @@ fn explained(provider: &Provider) -> String {
     if let Some(page) = &provider.registration_page {
         text += &output::field("register at", page);
     }
-    let redirect_uri = match Accepted::by(provider) {
-        Accepted::AnyPort => {
-            format!("{ANY_PORT}, or what `tokenwell callback-url NAME` prints")
+    let redirect_uri = match provider.redirect_uris {
+        Some(RedirectUris::Exact) => {
+            format!("{WITH_PORT}, say, as it is, port included; set the same as redirect_uri")
         }
-        Accepted::AsRegistered => format!("{WITH_PORT}, say; set the same as redirect_uri"),
-        Accepted::Https => "an https URL of yours; set the same as redirect_uri".to_owned(),
+        Some(RedirectUris::Https) => {
+            "an https URL of yours, no other is accepted; set the same as redirect_uri".to_owned()
+        }
+        Some(RedirectUris::Loopback) => format!("{ANY_PORT}: any port of it is accepted"),
+        None => format!("{ANY_PORT}, or what `tokenwell callback-url NAME` prints"),
     };
     text += &output::field("redirect URI", &redirect_uri);
     if let Some(page) = &provider.documentation_page {
@@ -113,10 +116,10 @@ fn creation(provider: &Provider) -> String {
     for parameter in provider.parameters.iter().filter(|p| p.required) {
         command += &format!(" --parameter {}=…", parameter.name);
     }
-    match Accepted::by(provider) {
-        Accepted::AnyPort => {}
-        Accepted::AsRegistered => command += &format!(" --redirect-uri {WITH_PORT}"),
-        Accepted::Https => command += " --redirect-uri https://…",
+    match provider.redirect_uris {
+        Some(RedirectUris::Exact) => command += &format!(" --redirect-uri {WITH_PORT}"),
+        Some(RedirectUris::Https) => command += " --redirect-uri https://…",
+        Some(RedirectUris::Loopback) | None => {}
     }
     command + " --client-id … --client-secret - --scope '…'"
 }
@@ -141,6 +144,11 @@ fn provider_json(provider: &Provider) -> Value {
         "name": provider.name,
         "parameters": parameters.collect::<Vec<_>>(),
         "defaults": defaults,
+        "redirect_uris": provider.redirect_uris.map(|accepted| match accepted {
+            RedirectUris::Loopback => "loopback",
+            RedirectUris::Exact => "exact",
+            RedirectUris::Https => "https",
+        }),
         "registration_page": provider.registration_page,
         "documentation_page": provider.documentation_page,
         "peculiarities": provider.peculiarities,

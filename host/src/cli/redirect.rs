@@ -1,7 +1,7 @@
 //! Where a user is sent back to, as far as servers differ on what they accept.
 
 use serde_json::Value;
-use tokenwell::{Host, Problem, Provider, Severity};
+use tokenwell::{Host, RedirectUris};
 use url::Url;
 
 use super::authorize::is_of_this_machine;
@@ -13,45 +13,18 @@ pub const ANY_PORT: &str = "http://127.0.0.1/oauth2";
 /// One for those who want to know the port.
 pub const WITH_PORT: &str = "http://127.0.0.1:8765/oauth2";
 
-/// What a provider accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// Any port of a loopback address, as far as is known.
-    AnyPort,
-    /// What is registered, with its port.
-    AsRegistered,
-    /// None on this machine.
-    Https,
-}
-
-impl Accepted {
-    /// As the catalogue tells it of a provider: in a sentence.
-    pub fn by(provider: &Provider) -> Self {
-        let says = |beginning: &str| {
-            let mut sentences = provider.peculiarities.iter();
-            sentences.any(|sentence| sentence.starts_with(beginning))
-        };
-        if says("The redirect URI must be registered as it is, port included") {
-            Self::AsRegistered
-        } else if says("Only https redirect URIs are accepted") {
-            Self::Https
-        } else {
-            Self::AnyPort
-        }
-    }
-
-    /// The same of the provider that a config names.
-    ///
-    /// # Errors
-    /// What the library said.
-    pub async fn by_provider_of(host: &Host, document: &Value) -> Result<Self, Failure> {
-        let Some(id) = document.get("provider").and_then(Value::as_str) else {
-            return Ok(Self::AnyPort);
-        };
-        let provider = host.show_provider(id).await;
-        let provider = provider.map_err(|error| Failure::of(error, None))?;
-        Ok(provider.as_ref().map_or(Self::AnyPort, Self::by))
-    }
+/// Which redirect URIs the provider that a config names accepts, as far as that is
+/// known.
+///
+/// # Errors
+/// What the library said.
+pub async fn accepted(host: &Host, document: &Value) -> Result<Option<RedirectUris>, Failure> {
+    let Some(id) = document.get("provider").and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    let provider = host.show_provider(id).await;
+    let provider = provider.map_err(|error| Failure::of(error, None))?;
+    Ok(provider.and_then(|provider| provider.redirect_uris))
 }
 
 /// Whether a redirect URI leads to this machine and names no port, so that any
@@ -72,38 +45,6 @@ pub fn with_port(uri: &str) -> String {
     // Only a URL without a host has no place for one.
     let _ = url.set_port(Some(8765));
     url.into()
-}
-
-/// What is wrong with the redirect URI of a config for its provider.
-///
-/// # Errors
-/// What the library said.
-pub async fn problem(host: &Host, document: &Value) -> Result<Option<Problem>, Failure> {
-    let text = |field: &str| document.get(field).and_then(Value::as_str);
-    if text("grant_type").is_some_and(|grant| grant != "authorization_code") {
-        return Ok(None);
-    }
-    let given = text("redirect_uri");
-    let (message, mend) = match Accepted::by_provider_of(host, document).await? {
-        Accepted::AsRegistered if given.is_none_or(lacks_port) => (
-            "names no port: the provider accepts a redirect URI only as it is registered, port included",
-            format!(
-                "register {}, say, and set the same here",
-                with_port(given.unwrap_or(ANY_PORT))
-            ),
-        ),
-        Accepted::Https if given.is_none_or(|uri| uri.starts_with("http:")) => (
-            "is not https: the provider accepts no other",
-            "register an https URL, and set the same here".to_owned(),
-        ),
-        _ => return Ok(None),
-    };
-    Ok(Some(Problem {
-        field: "redirect_uri".to_owned(),
-        severity: Severity::Warning,
-        message: message.to_owned(),
-        mend,
-    }))
 }
 
 #[cfg(test)]

@@ -449,6 +449,22 @@ pub struct ProviderParameter {
     pub default: Option<String>,
 }
 
+/// Which redirect URIs a provider accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+pub enum RedirectUris {
+    /// Those of the loopback address with any port (RFC 8252 section 7.3).
+    #[component(name = "loopback")]
+    Loopback,
+    /// Those that are registered, as they are, port included.
+    #[component(name = "exact")]
+    Exact,
+    /// Those that are registered and `https`.
+    #[component(name = "https")]
+    Https,
+}
+
 /// Everything the catalogue knows of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(record)]
@@ -468,6 +484,9 @@ pub struct Provider {
     /// `refresh_endpoint` and `exchange_endpoint`; and as `callback_servers`,
     /// once for each, the servers that a redirect may name.
     pub endpoints: Vec<Parameter>,
+    /// Which redirect URIs it accepts, where that is known.
+    #[component(name = "redirect-uris")]
+    pub redirect_uris: Option<RedirectUris>,
     /// The page where a client is registered.
     #[component(name = "registration-page")]
     pub registration_page: Option<String>,

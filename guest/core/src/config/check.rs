@@ -2,11 +2,11 @@
 //! what the security profile (RFC 9700, RFC 8252, OAuth 2.1) advises against.
 
 use super::{
-    ClientAuthentication, Config, Grant, Problem, Prompt, PushedAuthorization, Secret, Severity,
-    TlsMode,
+    ClientAuthentication, Config, Grant, Problem, Prompt, PushedAuthorization, RedirectUris,
+    Secret, Severity, TlsMode,
 };
 use crate::dialect::{Dialect, Field};
-use crate::endpoint::{Endpoint, redirect_uri_problem};
+use crate::endpoint::{Endpoint, lacks_port, redirect_uri_problem};
 use crate::json;
 use crate::provider;
 
@@ -25,7 +25,7 @@ pub(crate) fn check_with(
     check_endpoints(config, dialect, &mut problems);
     check_client(config, dialect, &mut problems);
     check_grant(config, &mut problems);
-    check_authorization(config, &mut problems);
+    check_authorization(config, dialect, &mut problems);
     check_parameters(config, &mut problems);
     check_profile(config, dialect, &mut problems);
     let (mut errors, warnings) = problems
@@ -324,17 +324,19 @@ fn check_grant(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
+fn check_authorization(config: &Config, dialect: Option<&Dialect>, problems: &mut Vec<Problem>) {
     if let Some(text) = &config.redirect_uri
         && let Some(what) = redirect_uri_problem(text)
     {
-        {
-            problems.push(Problem::error(
-                "redirect_uri",
-                &format!("{what}: {}", without_user(text)),
-                "write it as it is registered: https, http://127.0.0.1, or the application's own scheme",
-            ));
-        }
+        problems.push(Problem::error(
+            "redirect_uri",
+            &format!("{what}: {}", without_user(text)),
+            "write it as it is registered: https, http://127.0.0.1, or the application's own scheme",
+        ));
+    } else if config.grant == Grant::AuthorizationCode
+        && let Some(accepted) = dialect.and_then(Dialect::redirect_uris)
+    {
+        check_acceptance(config.redirect_uri.as_deref(), accepted, problems);
     }
     if config.prompt.contains(&Prompt::None) && config.prompt.len() > 1 {
         // OpenID Connect Core section 3.1.2.1.
@@ -351,6 +353,23 @@ fn check_authorization(config: &Config, problems: &mut Vec<Problem>) {
             "add openid to scope, or remove it",
         ));
     }
+}
+
+/// Whether the provider accepts the redirect URI. Without one in the config it is
+/// the listener's, with the port that happens to be free.
+fn check_acceptance(uri: Option<&str>, accepted: RedirectUris, problems: &mut Vec<Problem>) {
+    let (message, mend) = match accepted {
+        RedirectUris::Exact if uri.is_none_or(lacks_port) => (
+            "names no port: the provider accepts a redirect URI only as it is registered, port included",
+            "register one with a port, such as http://127.0.0.1:8765/oauth2, and set the same here",
+        ),
+        RedirectUris::Https if uri.is_none_or(|uri| uri.starts_with("http:")) => (
+            "is not https: the provider accepts no other",
+            "register an https URL, and set the same here",
+        ),
+        _ => return,
+    };
+    problems.push(Problem::warning("redirect_uri", message, mend));
 }
 
 /// The parameters that are computed and cannot be overridden by an extra one:
@@ -657,6 +676,34 @@ mod tests {
                 r#"{{"client_id": "id", "issuer": "https://as.example", "redirect_uri": "{uri}"}}"#
             );
             assert_eq!(!errors(&config).is_empty(), wrong, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_uri_that_the_provider_does_not_accept_is_warned_of() {
+        for (provider, uri, is_warned_of) in [
+            ("github", None, false),
+            ("discord", None, true),
+            ("discord", Some("http://127.0.0.1/cb"), true),
+            ("discord", Some("http://[::1]/cb"), true),
+            ("discord", Some("http://127.0.0.1:8765/cb"), false),
+            ("discord", Some("https://app.example/cb"), false),
+            ("slack", None, true),
+            ("slack", Some("http://127.0.0.1:8765/cb"), true),
+            ("slack", Some("https://app.example/cb"), false),
+        ] {
+            let uri_field = uri.map(|uri| format!(r#", "redirect_uri": "{uri}""#));
+            let config = format!(
+                r#"{{"client_id": "id", "client_secret": "s", "provider": "{provider}"{}}}"#,
+                uri_field.unwrap_or_default()
+            );
+            let told = check(&parse(&config).expect("well-formed"));
+            let is_of_it = |problem: &Problem| problem.field == "redirect_uri";
+            assert_eq!(
+                told.iter().any(is_of_it),
+                is_warned_of,
+                "{provider} {uri:?}"
+            );
         }
     }
 

@@ -83,6 +83,18 @@ impl ClientAuthentication {
 }
 
 named! {
+    /// Which redirect URIs a provider accepts.
+    RedirectUris {
+        /// Those of the loopback address with any port (RFC 8252 section 7.3).
+        Loopback = "loopback",
+        /// Those that are registered, as they are, port included.
+        Exact = "exact",
+        /// Those that are registered and `https`.
+        Https = "https",
+    }
+}
+
+named! {
     /// How identifier and secret are written into the Basic header.
     BasicEncoding {
         /// Form-encoded first, as RFC 6749 section 2.3.1 says.

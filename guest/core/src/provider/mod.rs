@@ -5,7 +5,8 @@
 //! crate is built (see `tokenwell_providers`). Here it is only read.
 
 use crate::config::{
-    self, BasicEncoding, ClientAuthentication, Config, Parameter, Problem, ResponseMode,
+    self, BasicEncoding, ClientAuthentication, Config, Parameter, Problem, RedirectUris,
+    ResponseMode,
 };
 use crate::dialect::{Dialect, Field, Line};
 use crate::endpoint::Endpoint;
@@ -181,6 +182,11 @@ impl Provider {
             endpoints.extend(name.map(|name| (name, value.to_owned())));
         }
         endpoints
+    }
+
+    /// Which redirect URIs it accepts, where that is known.
+    pub fn redirect_uris(&self) -> Option<RedirectUris> {
+        self.entry.redirect_uris()
     }
 
     /// The page where a client is registered.

@@ -226,6 +226,9 @@ class Provider:
     """Where requests go to because of it: names of its catalogue entry, such as
     ``token_endpoint`` and ``refresh_endpoint``, with URLs that have its parameters in braces.
     ``callback_servers``, the servers that a redirect may name, are there once for each."""
+    redirect_uris: Literal["loopback", "exact", "https"] | None
+    """Which redirect URIs it accepts, where that is known: a loopback one with any port, those
+    registered as they are, port included, or ``https`` alone."""
     registration_page: str | None
     """The page where a client is registered."""
     documentation_page: str | None
@@ -296,6 +299,7 @@ def provider(found: dict[str, Any]) -> Provider:
         tuple(ProviderParameter(**one) for one in found["parameters"]),
         {one["name"]: one["value"] for one in found["defaults"]},
         tuple((one["name"], one["value"]) for one in found["endpoints"]),
+        found["redirect-uris"],
         found["registration-page"],
         found["documentation-page"],
         tuple(found["peculiarities"]),
