@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
+use tokenwell_core::challenge::{self, Challenge};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Instance, ResourceAny};
 use zeroize::Zeroizing;
@@ -25,7 +26,8 @@ use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Origin,
-    Reach, Remark, Rules, TrustFile, Witness, certificate_problem, each_within, failed, whole,
+    Reach, Remark, Rules, TrustFile, Witness, certificate_problem, each_within, failed, refused,
+    whole,
 };
 use crate::queue::Places;
 use crate::telemetry::{Call, call, observed};
@@ -311,12 +313,6 @@ impl Connection {
             *last = Some(now);
         }
         may
-    }
-
-    /// Whether that is the token that was handed out last.
-    pub(crate) fn was_handed_out(&self, token: &str) -> bool {
-        let last = self.handed_out();
-        last.is_some_and(|last| last.token.access_token == token)
     }
 
     fn handed_out(&self) -> Option<Arc<HandedOut>> {
@@ -656,6 +652,9 @@ impl Connection {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let response = self.http(None).await?.exchange(request, options).await;
         let response = response.map_err(|error| {
+            if let Some(why) = refused(&*error) {
+                return Error::Forbidden(why);
+            }
             let certificate = certificate_problem(&*error);
             unsent(&host, failed(error), certificate)
         });
@@ -958,13 +957,16 @@ impl Demands {
         response: &Response<B>,
         sent: &Authorization,
     ) -> Option<Demand> {
-        if let Some(demanded) = demanded_nonce(response)
+        let challenges = challenges(response);
+        let nonce = response.headers().get("dpop-nonce");
+        if challenges.iter().any(Challenge::wants_nonce)
+            && let Some(nonce) = nonce.and_then(|nonce| nonce.to_str().ok())
             && self.dpop_nonce.is_none()
         {
-            self.dpop_nonce = Some(demanded);
+            self.dpop_nonce = Some(nonce.to_owned());
             return Some(Demand::Nonce);
         }
-        if says_invalid_token(response) && self.token.rejected.is_none() {
+        if challenges.iter().any(Challenge::refuses_token) && self.token.rejected.is_none() {
             self.token.rejected = Some(sent.token.to_string());
             return Some(Demand::Token);
         }
@@ -972,28 +974,14 @@ impl Demands {
     }
 }
 
-/// Whether a resource server refuses the token itself (RFC 6750 section 3.1).
-fn says_invalid_token<B>(response: &Response<B>) -> bool {
-    response.status() == StatusCode::UNAUTHORIZED
-        && response
-            .headers()
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|challenge| {
-                challenge
-                    .split([' ', ','])
-                    .any(|part| matches!(part, "error=\"invalid_token\"" | "error=invalid_token"))
-            })
-}
-
-/// The nonce that a resource server demands in proofs (RFC 9449 section 9).
-fn demanded_nonce<B>(response: &Response<B>) -> Option<String> {
+/// What a resource server asks for where it refuses a request.
+fn challenges<B>(response: &Response<B>) -> Vec<Challenge> {
     if response.status() != StatusCode::UNAUTHORIZED {
-        return None;
+        return Vec::new();
     }
-    let nonce = response.headers().get("dpop-nonce")?;
-    nonce.to_str().ok().map(str::to_owned)
+    let headers = response.headers().get_all(WWW_AUTHENTICATE).iter();
+    let headers = headers.filter_map(|value| value.to_str().ok());
+    headers.flat_map(challenge::read).collect()
 }
 
 fn unsent(host: &str, error: wasmtime_wasi_http::Error, certificate: Option<String>) -> Error {

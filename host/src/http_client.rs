@@ -414,11 +414,13 @@ impl WasiHttpHooks for GuestHttp {
         let remark = move |remark: Remark| {
             *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(remark);
         };
-        // What was said of an earlier server is not said of this one.
+        // What was said of an earlier server is not said of this one; why a request
+        // was refused stays until there is another in its place.
+        let is_in_its_place = is_more_than_reading(&request);
         self.remark
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|remark| matches!(remark, Remark::Certificate(_)));
+            .take_if(|remark| is_in_its_place || matches!(remark, Remark::Certificate(_)));
         let rules = match &self.reach {
             Reach::Nowhere => {
                 let why = "a request in a call that is to send none".to_owned();
@@ -428,7 +430,7 @@ impl WasiHttpHooks for GuestHttp {
             Reach::By(rules) => Some(rules()),
             Reach::Anywhere => None,
         };
-        if request.method() != Method::GET {
+        if is_more_than_reading(&request) {
             self.progress.unsettle();
         }
         Box::new(async move {
@@ -461,6 +463,12 @@ impl WasiHttpHooks for GuestHttp {
             Ok((response, processed))
         })
     }
+}
+
+/// Whether a server may act on a request: it is posted, or it is one of those token
+/// requests that have their parameters in the query, as some providers want it.
+fn is_more_than_reading<B>(request: &Request<B>) -> bool {
+    request.method() != Method::GET || request.uri().query().is_some()
 }
 
 /// Connects within the time that the request allows, TLS included.
@@ -640,7 +648,7 @@ pub(crate) fn failed(error: BoxError) -> Error {
 }
 
 /// Why the host refused to go on, where it was the host that did.
-fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
+pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
     causes(error).find_map(|cause| match cause.downcast_ref() {
         // The system's verifier has reasons of its own in the same place.
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
@@ -741,7 +749,7 @@ fn known_error(error: &(dyn StdError + 'static)) -> Option<Error> {
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::UnexpectedEof => Some(Error::ConnectionTerminated),
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                Some(Error::DestinationIpUnroutable)
+                Some(Error::DestinationUnavailable)
             }
             _ => None,
         };

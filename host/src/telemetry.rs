@@ -45,9 +45,9 @@
 //! `reason` is one of `authorization`, `first_token`, `expired`, `early`,
 //! `min_validity`, `rejected`, `requested`, `config_changed`
 //! ([`RenewalReason`](crate::RenewalReason)). `error` is one of `unavailable`,
-//! `refused`, `denied`, `protocol_violation`, `reauthorization_required`, or
-//! `unknown` where the component does not say. `outcome` is `ok`; the error:
-//! those of `error`, `not_configured`, `not_authorized`, `storage`, `forbidden`,
+//! `refused`, `denied`, `protocol_violation`, `reauthorization_required`,
+//! `forbidden`, or `unknown` where the component does not say. `outcome` is `ok`;
+//! the error: those of `error`, `not_configured`, `not_authorized`, `storage`,
 //! `unsupported`, `internal`; or `dropped`, where the caller did not wait for the
 //! end. `call` is the name of the method.
 //!
@@ -185,6 +185,7 @@ fn failed_at(event: &Event) -> Option<&'static str> {
             Some("refused") => "refused",
             Some("denied") => "denied",
             Some("violation") => "protocol_violation",
+            Some("forbidden") => "forbidden",
             _ => "unknown",
         }),
         "reauthorization-required" => Some("reauthorization_required"),

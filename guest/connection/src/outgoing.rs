@@ -187,14 +187,17 @@ fn from_error_code(code: ErrorCode) -> Failure {
         ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => {
             not_sent("the host name is not known")
         }
-        ErrorCode::DestinationUnavailable => not_sent("the server is not there"),
+        // RFC 9209 section 2.3: without a route it is not there either.
+        ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => {
+            not_sent("the server is not there")
+        }
         ErrorCode::ConnectionRefused => not_sent("the connection was refused"),
         ErrorCode::ConnectionTimeout => not_sent("no connection within the timeout"),
         ErrorCode::ConnectionLimitReached => not_sent("too many connections are open"),
         ErrorCode::TlsProtocolError => not_sent("no TLS session could be made"),
         ErrorCode::TlsCertificateError => not_sent("the server's certificate is not trusted"),
         ErrorCode::TlsAlertReceived(_) => not_sent("the server refused the TLS session"),
-        ErrorCode::DestinationIpProhibited | ErrorCode::DestinationIpUnroutable => {
+        ErrorCode::DestinationIpProhibited => {
             Failure::Forbidden("the address is not allowed".to_owned())
         }
         ErrorCode::HttpRequestDenied => {

@@ -5,7 +5,7 @@ use crate::http::Response;
 
 /// One challenge: a scheme and its parameters, names in lower case.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Challenge {
+pub struct Challenge {
     /// The scheme, such as `bearer`.
     pub scheme: String,
     parameters: Vec<(String, String)>,
@@ -13,10 +13,21 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     /// The value of a parameter; of one that is there twice the last.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+    pub fn parameter(&self, name: &str) -> Option<&str> {
         let mut named = self.parameters.iter().rev();
         let found = named.find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the token itself is refused (RFC 6750 section 3.1).
+    pub fn refuses_token(&self) -> bool {
+        self.parameter("error") == Some("invalid_token")
+    }
+
+    /// Whether a proof is refused for want of the server's nonce (RFC 9449 section
+    /// 9).
+    pub fn wants_nonce(&self) -> bool {
+        self.scheme == "dpop" && self.parameter("error") == Some("use_dpop_nonce")
     }
 }
 
@@ -25,7 +36,7 @@ pub(crate) fn of(response: &Response) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     for (name, value) in &response.headers {
         if name == "www-authenticate" {
-            challenges.append(&mut read(value).unwrap_or_default());
+            challenges.append(&mut read(value));
         }
     }
     challenges
@@ -36,7 +47,12 @@ pub(crate) fn parameter<'a>(challenges: &'a [Challenge], name: &str) -> Option<&
     challenges.iter().find_map(|one| one.parameter(name))
 }
 
-fn read(header: &str) -> Option<Vec<Challenge>> {
+/// The challenges of a `WWW-Authenticate` header; none, where it is malformed.
+pub fn read(header: &str) -> Vec<Challenge> {
+    parse(header).unwrap_or_default()
+}
+
+fn parse(header: &str) -> Option<Vec<Challenge>> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header;
     loop {
@@ -114,7 +130,7 @@ mod tests {
     use crate::time::Timestamp;
 
     /// The challenges of these headers.
-    fn parse(headers: &[&str]) -> Vec<Challenge> {
+    fn of_headers(headers: &[&str]) -> Vec<Challenge> {
         let named = |value: &&str| ("www-authenticate".to_owned(), (*value).to_owned());
         of(&Response {
             status: 401,
@@ -125,8 +141,8 @@ mod tests {
     }
 
     /// The challenges as `scheme name=value …`, each.
-    fn read(header: &str) -> Vec<String> {
-        let challenges = parse(&[header]);
+    fn told(header: &str) -> Vec<String> {
+        let challenges = of_headers(&[header]);
         let texts = challenges.iter().map(|challenge| {
             let parameters = challenge.parameters.iter();
             let texts = parameters.map(|(name, value)| format!(" {name}={value}"));
@@ -136,11 +152,28 @@ mod tests {
     }
 
     #[test]
+    fn a_resource_server_refuses_the_token_or_wants_its_nonce() {
+        for (header, refuses_token, wants_nonce) in [
+            (r#"Bearer error="invalid_token""#, true, false),
+            ("Bearer realm=x, error = invalid_token", true, false),
+            (r#"Bearer error="insufficient_scope""#, false, false),
+            (r#"DPoP error="use_dpop_nonce""#, false, true),
+            (r#"Bearer error="use_dpop_nonce""#, false, false),
+            ("Bearer", false, false),
+        ] {
+            let challenges = super::read(header);
+            let any = |is: fn(&Challenge) -> bool| challenges.iter().any(is);
+            assert_eq!(any(Challenge::refuses_token), refuses_token, "{header}");
+            assert_eq!(any(Challenge::wants_nonce), wants_nonce, "{header}");
+        }
+    }
+
+    #[test]
     fn a_challenge_is_a_scheme_with_parameters() {
-        assert_eq!(read("Bearer"), ["bearer"]);
+        assert_eq!(told("Bearer"), ["bearer"]);
         // RFC 6750 section 3.
         assert_eq!(
-            read(
+            told(
                 r#"Bearer realm="example", error="invalid_token", error_description="The access token expired""#
             ),
             ["bearer realm=example error=invalid_token error_description=The access token expired"]
@@ -148,7 +181,7 @@ mod tests {
         // RFC 9728 section 5.1.
         assert_eq!(
             parameter(
-                &parse(&[
+                &of_headers(&[
                     r#"Bearer resource_metadata="https://resource.example.com/.well-known/oauth-protected-resource""#
                 ]),
                 "resource_metadata"
@@ -160,7 +193,7 @@ mod tests {
     #[test]
     fn names_are_read_in_either_case_and_with_blanks_about_the_sign() {
         assert_eq!(
-            read("DPOP  Error = \"a\" ,ALGS=ES256"),
+            told("DPOP  Error = \"a\" ,ALGS=ES256"),
             ["dpop error=a algs=ES256"]
         );
     }
@@ -168,7 +201,7 @@ mod tests {
     #[test]
     fn several_challenges_are_told_apart() {
         assert_eq!(
-            read(
+            told(
                 r#"Basic realm="a, b=c", Bearer, DPoP algs="ES256 PS256", Negotiate YWI=, Bearer x=y"#
             ),
             [
@@ -184,27 +217,27 @@ mod tests {
     #[test]
     fn a_quoted_text_may_quote() {
         assert_eq!(
-            read(r#"Bearer a="say \"\\\" twice""#),
+            told(r#"Bearer a="say \"\\\" twice""#),
             [r#"bearer a=say "\" twice"#]
         );
     }
 
     #[test]
     fn empty_elements_are_passed_over() {
-        assert_eq!(read(", Bearer a=b,, ,c=\"\","), ["bearer a=b c="]);
-        assert_eq!(read(""), Vec::<String>::new());
-        assert_eq!(read(" ,, "), Vec::<String>::new());
+        assert_eq!(told(", Bearer a=b,, ,c=\"\","), ["bearer a=b c="]);
+        assert_eq!(told(""), Vec::<String>::new());
+        assert_eq!(told(" ,, "), Vec::<String>::new());
     }
 
     #[test]
     fn the_last_of_two_parameters_counts() {
-        let challenges = parse(&["Bearer a=b, a=c"]);
+        let challenges = of_headers(&["Bearer a=b, a=c"]);
         assert_eq!(parameter(&challenges, "a"), Some("c"));
     }
 
     #[test]
     fn the_challenges_of_every_header_count_but_of_a_malformed_one() {
-        let challenges = parse(&["Bearer a=b", "error=\"x\"", "DPoP c=d"]);
+        let challenges = of_headers(&["Bearer a=b", "error=\"x\"", "DPoP c=d"]);
         assert_eq!(parameter(&challenges, "error"), None);
         assert_eq!(parameter(&challenges, "a"), Some("b"));
         assert_eq!(parameter(&challenges, "c"), Some("d"));
@@ -222,7 +255,7 @@ mod tests {
             "\u{e9}",
             "Bearer a=\"b\"c",
         ] {
-            assert_eq!(read(header), Vec::<String>::new(), "{header}");
+            assert_eq!(told(header), Vec::<String>::new(), "{header}");
         }
     }
 }

@@ -323,6 +323,13 @@ pub(crate) fn write(
         secrets,
         timeout_millis: config.timeout_millis(),
     };
+    for (name, value) in &request.headers {
+        if let Some((_, credentials)) = value.reveal().split_once(' ')
+            && name == "authorization"
+        {
+            request.secrets.push(SecretString::new(credentials));
+        }
+    }
     if format == Some("json") {
         let mut object = Object::new();
         for (name, value) in &parameters {

@@ -2,7 +2,7 @@
 //! server asks for its nonce in one.
 
 use crate::base64::base64url;
-use crate::challenge;
+use crate::challenge::{self, Challenge};
 use crate::endpoint::Endpoint;
 use crate::http::{Method, Response};
 use crate::json::{self, Object};
@@ -58,9 +58,7 @@ pub(crate) fn asks_for_nonce(response: &Response) -> bool {
     match response.status {
         400 => json::parse_object(&response.body)
             .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some(CODE)),
-        401 => challenge::of(response).iter().any(|challenge| {
-            challenge.scheme == HEADER && challenge.parameter("error") == Some(CODE)
-        }),
+        401 => challenge::of(response).iter().any(Challenge::wants_nonce),
         _ => false,
     }
 }

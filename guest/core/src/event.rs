@@ -30,8 +30,6 @@ pub enum EventKind {
     Revoked,
     /// A response departed from the standard and was read all the same.
     QuirkApplied,
-    /// Something is allowed that the security profile forbids.
-    Insecure,
     /// A redirect was not the answer to an authorization begun here.
     RedirectRefused,
 }
@@ -47,7 +45,6 @@ stored_cases!(EventKind {
     Cleared = "cleared",
     Revoked = "revoked",
     QuirkApplied = "quirk-applied",
-    Insecure = "insecure",
     RedirectRefused = "redirect-refused",
 });
 

@@ -19,7 +19,7 @@
 
 pub mod authorization;
 mod base64;
-mod challenge;
+pub mod challenge;
 pub mod client_authentication;
 pub mod config;
 pub mod connection;

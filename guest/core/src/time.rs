@@ -10,11 +10,6 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
-    /// The point so many milliseconds earlier, at the earliest 1970.
-    pub fn minus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_sub(millis))
-    }
-
     /// How many milliseconds this point is after an earlier one; 0 if it is not.
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -159,8 +159,9 @@ pub fn build_for_token(
     }
     let mut request = build(config, token_endpoint, client, form, &further);
     for (name, value) in &config.token_headers {
-        let name = name.to_ascii_lowercase();
-        request.headers.push((name, SecretString::new(value)));
+        let value = SecretString::new(value);
+        request.secrets.push(value.clone());
+        request.headers.push((name.to_ascii_lowercase(), value));
     }
     request
 }

@@ -132,7 +132,12 @@ pub const FIELDS: &[Field] = &[
     field("scope_separator", Choice(&[",", "+"]), Behaviour).says("Scopes are separated by \"%\"."),
     field(
         "pkce",
-        Choice(&["required", "supported", "unsupported"]),
+        Choice(&[
+            "required",
+            "supported",
+            "unsupported",
+            "unsupported with a secret",
+        ]),
         Behaviour,
     )
     .says("PKCE is %."),

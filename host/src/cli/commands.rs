@@ -411,7 +411,8 @@ pub async fn token(session: &Session, args: TokenArgs) -> Result<u8, Failure> {
         && !session.json
     {
         output::note(&format!(
-            "The token is valid until {}, which is less than was asked for: the server gives none that lasts longer.\n",
+            "The token is valid until {}, which is less than was asked for: the server gives none that lasts \
+             longer, or could not be asked. `tokenwell status` tells which.\n",
             output::instant(at, output::now())
         ));
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokenwell::{Host, Problem, Severity};
+use tokenwell_core::config::registered_grant_type;
 
 use super::commands::next_step;
 use super::document::{self, ConnectionName, Subject, merge_patch};
@@ -372,14 +373,9 @@ fn registration(document: &Value, name: &str) -> Value {
         .as_str()
         .unwrap_or("authorization_code");
     let needs_redirect = grant == "authorization_code";
-    let device = "urn:ietf:params:oauth:grant-type:device_code";
-    let grant = if grant == "device_code" {
-        device
-    } else {
-        grant
-    };
+    let grant = registered_grant_type(grant);
     let mut grants = vec![grant];
-    if grant == "authorization_code" || grant == device {
+    if needs_redirect || grant == registered_grant_type("device_code") {
         grants.push("refresh_token");
     }
     let method = match document["token_endpoint_auth_method"].as_str() {

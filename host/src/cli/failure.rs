@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The exit code, as DESIGN's "Names on the outside" has them; beyond
+    /// The exit code, as the help of the command line lists them; beyond
     /// them what shells expect of a command that a signal ended.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -437,7 +437,7 @@ fn violation_mend(kind: ViolationKind, authorize: &str) -> String {
 fn storage_mend(kind: StorageFailureKind, name: &str) -> String {
     match kind {
         StorageFailureKind::Unavailable => {
-            "Look at the directory, its permissions and its free space.".into()
+            "Look at the store: whether the directory can be written and has space, or the database answers.".into()
         }
         StorageFailureKind::WrongKey => {
             "Give the right master password (TOKENWELL_PASSWORD, --password-file), or bring back the key they were sealed \

@@ -65,11 +65,12 @@ Examples:
   tokenwell request shop https://api.example.com/orders
 
 Exit codes:
-  0 done                                   5 denied or refused by the server
+  0 done                                   5 denied, refused or answered wrongly by the server
   1 internal error, or not supported       6 unavailable, try later
   2 wrong usage                            7 files and stored tokens
   3 not configured                         8 forbidden by policy
-  4 not authorized, or to be authorized again"
+  4 not authorized, or to be authorized again
+  130, 143 ended by Ctrl-C, or by the system"
 )]
 struct Cli {
     #[command(flatten)]

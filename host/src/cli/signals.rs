@@ -48,7 +48,7 @@ pub async fn heeded<T>(
         );
     }
     tokio::select! {
-        () = ended => Err(Failure::ended(kind, "what the server answered is stored")),
+        () = ended => Err(Failure::ended(kind, "`tokenwell history` tells what the server answered")),
         _ = signals.next() => Err(Failure::ended(kind, "what the server answers is lost")),
     }
 }

@@ -233,7 +233,8 @@ pub struct RenewalPolicy {
     /// five minutes and a tenth of the lifetime, less a jitter.
     #[component(name = "early-seconds")]
     pub early_seconds: Option<u32>,
-    /// How often one call sends a renewal that fails transiently; 1.
+    /// How often one call sends a renewal that fails transiently; 1, and
+    /// at most 10.
     #[component(name = "max-attempts")]
     pub max_attempts: Option<u32>,
     /// The pause after a first transient failure, doubled with each
@@ -251,7 +252,7 @@ pub struct RenewalPolicy {
 }
 
 /// Everything a host says of one connection. It may be incomplete: `status`
-/// and `check-config` tell what is missing. Fields bear the registered
+/// and `check` tell what is missing. Fields bear the registered
 /// names of RFC 7591 and RFC 8414 where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
 #[component(record)]
@@ -335,7 +336,7 @@ pub struct Config {
     #[component(name = "max-age")]
     pub max_age: Option<u32>,
     /// Ask for a refresh token in the provider's way; by default `true`
-    /// for the authorization code.
+    /// for the grants that take a user: authorization and device code.
     #[component(name = "offline-access")]
     pub offline_access: Option<bool>,
     /// Further parameters of the authorization request, sent as they are.
@@ -712,7 +713,8 @@ pub struct Event {
     /// What, in one word of a list that grows: `authorization-begun`,
     /// `authorized`, `authorization-failed`, `renewed`, `renewal-failed`,
     /// `renewal-interrupted`, `reauthorization-required`, `cleared`,
-    /// `revoked`, `quirk-applied`, `insecure`, `redirect-refused`.
+    /// `revoked`, `quirk-applied`, `redirect-refused`. What a host does
+    /// for a connection it tells by words of its own.
     pub kind: String,
     /// What, in one sentence.
     pub message: String,

@@ -105,9 +105,8 @@ fn forbidden(message: String) -> ConnectionError {
 /// What a plugin asks of a token, without what would have it renewed more often
 /// than plugins may.
 pub(super) fn within_bounds(mut options: TokenOptions, connection: &Connection) -> TokenOptions {
-    options.rejected = options.rejected.filter(|rejected| {
-        !connection.was_handed_out(rejected) || connection.may_be_renewed_for_plugins()
-    });
+    let rejected = options.rejected;
+    options.rejected = rejected.filter(|_| connection.may_be_renewed_for_plugins());
     options
 }
 

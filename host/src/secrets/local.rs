@@ -23,7 +23,8 @@ use crate::store::{FileStore, MemoryStore, TokenStore};
 /// | `sealed:NAME` | kept in the token store under `NAME.secret`, sealed as tokens are |
 ///
 /// A private key that signs is the text of a reference: PEM (PKCS #8, PKCS #1,
-/// SEC 1) or a JWK, of RSA, P-256, P-384 or Ed25519.
+/// SEC 1), a JWK, of RSA, P-256, P-384 or Ed25519, or the file of a Google service
+/// account.
 ///
 /// The sealing key of a new store is derived from the master password where one
 /// is given; else it is made at random and kept in the operating system's

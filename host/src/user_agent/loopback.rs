@@ -179,8 +179,8 @@ impl<'a> Place<'a> {
             UserAgentError::Unavailable(format!(
                 "the redirect URI {redirect_uri} is not one of this machine's loopback interface \
                  (http://127.0.0.1, http://[::1] or http://localhost), so no listener can await \
-                 the redirect; begin the authorization, and give the URL that the browser ends up \
-                 on to `complete`"
+                 the redirect; authorize without a listener, and give the URL that the browser ends \
+                 up on to `complete`"
             ))
         };
         let uri: Uri = redirect_uri.parse().map_err(|_| elsewhere())?;
@@ -188,7 +188,10 @@ impl<'a> Place<'a> {
             return Err(elsewhere());
         };
         let host = authority.host().to_ascii_lowercase();
-        let is_loopback = matches!(host.as_str(), "127.0.0.1" | "[::1]" | "localhost");
+        let is_loopback = matches!(host.as_str(), "[::1]" | "localhost")
+            || host
+                .parse::<Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback());
         if !is_loopback || authority.as_str().contains('@') || redirect_uri.contains('#') {
             return Err(elsewhere());
         }
@@ -218,15 +221,15 @@ impl<'a> Place<'a> {
         redirect_uri
     }
 
-    fn addresses(&self) -> &'static [IpAddr] {
+    fn addresses(&self) -> Vec<IpAddr> {
         const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        match self.host.as_str() {
-            "127.0.0.1" => &[V4],
-            "[::1]" => &[V6],
+        match (self.host.as_str(), self.host.parse()) {
+            (_, Ok(address)) => vec![address],
+            ("[::1]", _) => vec![V6],
             // A browser may take either, and whoever has the other one would
             // get the redirect.
-            _ => &[V4, V6],
+            _ => vec![V4, V6],
         }
     }
 
@@ -248,7 +251,7 @@ impl<'a> Place<'a> {
         let mut port = self.port.unwrap_or(0);
         let mut sockets = Vec::new();
         for address in self.addresses() {
-            match TcpListener::bind((*address, port)).await {
+            match TcpListener::bind((address, port)).await {
                 Ok(socket) => {
                     port = socket.local_addr()?.port();
                     sockets.push(socket);

@@ -55,6 +55,13 @@ const GRANT_TYPES: [(&str, &str); 7] = [
     ("refresh_token", "refresh_token"),
 ];
 
+/// The registered value of `grant_type` (RFC 7591 section 2) that a config has by
+/// that name.
+pub fn registered_grant_type(name: &str) -> &str {
+    let known = GRANT_TYPES.iter().find(|(known, _)| *known == name);
+    known.map_or(name, |(_, registered)| registered)
+}
+
 /// Reads a config from its JSON form.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ mod resolve;
 pub use check::check;
 pub(crate) use check::{check_with, errors_in, is_computed, is_of_grant};
 pub(crate) use json::nearest;
-pub use json::{format, parse};
+pub use json::{format, parse, registered_grant_type};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};
 
 use crate::dialect::{Dialect, Field};

@@ -4,7 +4,7 @@ use super::check::without_user;
 use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
 use crate::authorization;
 use crate::client_authentication;
-use crate::dialect::Field;
+use crate::dialect::{Dialect, Field};
 use crate::endpoint::Endpoint;
 use crate::json::{self, Object};
 use crate::metadata::Server;
@@ -39,7 +39,7 @@ pub struct ResolvedField {
 /// JSON form, so that no field is forgotten.
 pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
     let mut given = super::json::write(&mut config.clone());
-    hide_secrets(&mut given);
+    hide_secrets(&mut given, &config.dialect);
     let mut fields = given.clone();
     let mut put = |name: &str, value: Value| {
         fields.insert(name.to_owned(), value);
@@ -129,16 +129,27 @@ fn is_from_metadata(name: &str, server: &Server) -> bool {
     }
 }
 
-/// Puts literal secrets out of sight. References, which are objects, may be seen.
-fn hide_secrets(fields: &mut Object) {
+/// Puts literal secrets out of sight. References, which are objects, may be seen;
+/// of what is sent as it is to the token endpoint, what the provider declares.
+fn hide_secrets(fields: &mut Object, dialect: &Dialect) {
+    let hidden = || Value::from("***");
     for name in super::json::SECRETS {
         if let Some(value) = fields.get_mut(*name).filter(|value| value.is_string()) {
-            *value = Value::from("***");
+            *value = hidden();
         }
     }
-    // Of an extension grant.
-    if let Some(Value::Object(parameters)) = fields.get_mut("token_parameters") {
-        hide_secrets(parameters);
+    for (field, declared) in [
+        ("token_parameters", Field::TOKEN_PARAMETERS),
+        ("token_headers", Field::TOKEN_HEADERS),
+    ] {
+        let Some(Value::Object(sent)) = fields.get_mut(field) else {
+            continue;
+        };
+        for (name, value) in sent {
+            if dialect.named(declared, name) != value.as_str() {
+                *value = hidden();
+            }
+        }
     }
 }
 

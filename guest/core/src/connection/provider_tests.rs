@@ -564,6 +564,18 @@ fn the_code_is_found_by_the_name_that_the_provider_gives_it() {
 }
 
 #[test]
+fn pkce_is_not_for_a_client_with_a_secret_where_that_is_declared() {
+    let (_, sent) = Flow::open("aweber", "").begin();
+    assert!(!sent.contains_key("code_challenge"));
+    let world = World::new();
+    let public =
+        r#"{"provider": "aweber", "client_id": "id", "redirect_uri": "https://app.example/cb"}"#;
+    let connection = world.open(public);
+    let (_, sent) = Flow { world, connection }.begin();
+    assert_eq!(sent["code_challenge_method"], "S256");
+}
+
+#[test]
 fn what_the_redirect_brought_is_repeated_in_token_requests_where_that_is_declared() {
     let flow = Flow::open("vk-id", "");
     let (_, begun) = flow.begin();

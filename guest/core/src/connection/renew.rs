@@ -202,7 +202,7 @@ impl<P: Platform> Connection<P> {
             return Ok(Way::Grant);
         }
         Err(match (credential, bound) {
-            (None, _) => Error::not_authorized(match &record.failure {
+            (None, _) => Error::not_authorized(match self.failure_in(record) {
                 Some(failure) => error_of(failure).to_string(),
                 None => "the connection has not been authorized".to_owned(),
             }),
@@ -226,9 +226,9 @@ impl<P: Platform> Connection<P> {
     async fn renew(&self, seen: &Record, demand: &Demand) -> Result<Rc<Record>> {
         let attempts = u64::from(self.config.renewal.max_attempts.unwrap_or(1)).clamp(1, 10);
         let timeout = self.config.timeout_millis();
-        // Long enough for the metadata, every attempt and one more, and a store
-        // that fails for a while. A holder that dies gives it back sooner.
-        let ttl = timeout.saturating_mul(attempts + 3) + 30_000;
+        // Long enough for the metadata, every attempt with the pause before it, and
+        // a store that fails for a while. A holder that dies gives it back sooner.
+        let ttl = timeout.saturating_mul(2 * attempts + 3) + 30_000;
         let may_return_old = self.assess(seen, demand) == Standing::Due(RenewalReason::Early);
         let mut patience = if may_return_old { 0 } else { timeout + 5000 };
         loop {
@@ -291,10 +291,13 @@ impl<P: Platform> Connection<P> {
             };
             has_begun = true;
             let mut sent = self.send_with_retries(prepared, attempts, None).await;
-            if let Ok(Err(setback)) = &sent
-                && setback.is_gone
-                && let Some(moved) = self.moved(&server).await
-            {
+            let is_gone = match &sent {
+                Ok(Ok(_)) => false,
+                Ok(Err(setback)) => setback.is_gone,
+                // The host lets requests go where the metadata leads now.
+                Err(_) => true,
+            };
+            if is_gone && let Some(moved) = self.moved(&server).await {
                 server = moved;
                 if let Ok(prepared) = self.prepare(&way, &server, &begun.record).await {
                     let earlier = sent.ok().and_then(std::result::Result::err);

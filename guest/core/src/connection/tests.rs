@@ -761,6 +761,20 @@ mod renewing {
     }
 
     #[test]
+    fn a_token_endpoint_that_has_moved_to_where_the_host_lets_requests_go_is_found_too() {
+        let world = World::with_metadata();
+        let connection = world.open(ROBOT);
+        assert_eq!(token(&connection), ok("access-1"));
+        world.publish(&[("token_endpoint", "https://as.example/v2/token".into())]);
+        world.answer_with(Answer::Fails(Failure::Forbidden("no".to_owned())));
+        world.pass(1000);
+        assert_eq!(token(&connection), ok("access-2"));
+        let received = world.received.borrow();
+        let last = received.last().map(|request| request.url.clone());
+        assert_eq!(last.as_deref(), Some("https://as.example/v2/token"));
+    }
+
+    #[test]
     fn a_token_endpoint_that_has_not_moved_or_cannot_be_found_is_unavailable() {
         for (token_endpoint, metadata) in [
             ("https://as.example/token", 200),

@@ -326,7 +326,12 @@ pub fn complete(config: &mut Config, dialect: Dialect) {
         config.response_mode = mode;
         filled.push("response_mode");
     }
-    if dialect.get(Field::PKCE) == Some("unsupported") && config.pkce {
+    let refuses_pkce = match dialect.get(Field::PKCE) {
+        Some("unsupported") => true,
+        Some("unsupported with a secret") => has_secret,
+        _ => false,
+    };
+    if refuses_pkce && config.pkce {
         config.pkce = false;
         filled.push("pkce");
     }

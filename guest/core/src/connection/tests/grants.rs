@@ -291,3 +291,20 @@ fn an_extension_grant_sends_its_parameters_and_an_echo_of_them_is_not_shown() {
     assert!(refused.to_string().contains("*** has expired"), "{refused}");
     assert_eq!(world.last_sent("assertion").as_deref(), Some("PHNhbWw"));
 }
+
+#[test]
+fn an_echo_of_the_credentials_in_a_header_is_not_shown() {
+    let world = World::new();
+    let connection = world.open(
+        r#"{"client_id": "id", "client_secret": "hunter2", "grant_type": "client_credentials",
+            "token_headers": {"X-Key": "hunter3"}, "token_endpoint": "https://as.example/token"}"#,
+    );
+    world.answer_with(Answer::status(
+        400,
+        r#"{"error": "invalid_request", "error_description": "Basic aWQ6aHVudGVyMg==, hunter3"}"#,
+    ));
+    let Err(Error::Refused(refused)) = token(&connection).unboxed() else {
+        panic!("it was refused");
+    };
+    assert_eq!(refused.description.as_deref(), Some("Basic ***, ***"));
+}
