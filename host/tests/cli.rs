@@ -1376,6 +1376,7 @@ fn a_refusal_that_is_remembered_says_until_when_and_how_to_ask_now() {
     let (cli, server) = (Cli::new(), Server::start());
     let mut config = server.client_credentials();
     config["token_endpoint"] = server.url("/nowhere").into();
+    config["renewal"] = json!({"first_retry_seconds": 60});
     cli.config("job", &config);
     for _ in 0..2 {
         let ran = cli.run(&["token", "job"]).failed_with(6);

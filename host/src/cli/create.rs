@@ -609,6 +609,28 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_registered_for_its_grant_by_the_registered_name() {
+        let grants = |grant: &str| {
+            registration(&json!({"grant_type": grant}), "shop")["grant_types"].clone()
+        };
+        let urn = "urn:ietf:params:oauth:grant-type:";
+        assert_eq!(
+            grants("authorization_code"),
+            json!(["authorization_code", "refresh_token"])
+        );
+        assert_eq!(
+            grants("device_code"),
+            json!([format!("{urn}device_code"), "refresh_token"])
+        );
+        assert_eq!(grants("jwt_bearer"), json!([format!("{urn}jwt-bearer")]));
+        assert_eq!(
+            grants("token_exchange"),
+            json!([format!("{urn}token-exchange")])
+        );
+        assert_eq!(grants("urn:x"), json!(["urn:x"]));
+    }
+
+    #[test]
     fn a_secret_may_be_given_asked_for_or_referred_to() {
         assert_eq!(
             document(&[

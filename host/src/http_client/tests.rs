@@ -151,6 +151,17 @@ async fn nobody_there_is_a_refused_connection() {
     assert!(matches!(error, Error::ConnectionRefused), "{error}");
 }
 
+#[test]
+fn a_server_that_no_route_leads_to_is_not_there() {
+    for kind in [
+        io::ErrorKind::HostUnreachable,
+        io::ErrorKind::NetworkUnreachable,
+    ] {
+        let error = failed(Box::new(io::Error::from(kind)));
+        assert!(matches!(error, Error::DestinationUnavailable), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_a_dns_error() {
     let error = failure("https://nobody.invalid/", patient()).await;

@@ -364,6 +364,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_of_another_process_does_not_take_the_key_in_memory_away() {
+        let secrets = LocalSecrets::in_memory();
+        let own = secrets.sealing_keys(None).await.unwrap();
+        let given = secrets.sealing_keys(Some("elsewhere")).await.unwrap();
+        let ids = |keys: &[SealingKey]| keys.iter().map(|key| key.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&given), ids(&own));
+        assert_eq!(ids(&secrets.sealing_keys(None).await.unwrap()), ids(&own));
+    }
+
+    #[tokio::test]
     async fn an_environment_variable_is_resolved() {
         let (_directory, secrets) = in_temporary();
         let path = env::var("PATH").unwrap();

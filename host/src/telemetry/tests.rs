@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
@@ -160,6 +161,16 @@ fn unavailable() -> Error {
     })
 }
 
+/// Has this thread watched.
+fn watching(watched: &Watched) -> tracing::subscriber::DefaultGuard {
+    let watching = tracing::subscriber::set_default(watched.clone());
+    // An event that another thread came upon for the first time just now may have
+    // been noted as one that nobody watches.
+    std::thread::sleep(Duration::from_millis(1));
+    tracing::callsite::rebuild_interest_cache();
+    watching
+}
+
 /// What is counted and measured meanwhile.
 async fn recorded(work: impl Future<Output = ()>) -> Vec<String> {
     let recorder = Recorded::default();
@@ -278,7 +289,7 @@ async fn the_metrics_are_described_with_their_units() {
 #[tokio::test]
 async fn an_event_is_traced_within_the_span_of_its_call() {
     let watched = Watched::default();
-    let _default = tracing::subscriber::set_default(watched.clone());
+    let _default = watching(&watched);
     let renewing = async {
         tokio::task::yield_now().await;
         told(&event("renewed", &[("reason", "early"), ("a", "b c")]));
@@ -319,7 +330,7 @@ async fn a_call_of_the_component_is_counted_and_traced_with_what_it_did() {
     let config = host.parse_config(&config.to_string()).await.unwrap();
     let connection = host.connection("job", config);
     let watched = Watched::default();
-    let _default = tracing::subscriber::set_default(watched.clone());
+    let _default = watching(&watched);
     let lines = recorded(async {
         for _ in 0..2 {
             let options = crate::TokenOptions::default();

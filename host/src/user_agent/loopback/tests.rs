@@ -186,6 +186,19 @@ async fn a_port_that_is_taken_is_unavailable() {
     assert!(matches!(bound, Err(UserAgentError::Unavailable(_))));
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn any_address_of_the_loopback_interface_is_listened_on() {
+    let listener = LoopbackListener::bind("crm", Some("http://127.0.0.2/cb"))
+        .await
+        .expect("a listener");
+    let redirect_uri = listener.redirect_uri();
+    let authority = redirect_uri.strip_prefix("http://").expect("http");
+    let authority = authority.strip_suffix("/cb").expect("the path");
+    assert!(authority.starts_with("127.0.0.2:"), "{redirect_uri}");
+    assert!(TcpStream::connect(authority).await.is_ok());
+}
+
 #[tokio::test]
 async fn localhost_is_listened_on_at_both_addresses() {
     let mut listener = LoopbackListener::bind("crm", Some("http://localhost/cb"))
