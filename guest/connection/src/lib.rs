@@ -29,11 +29,6 @@ mod outgoing;
 mod platform;
 mod translate;
 
-/// In place of the standard library's allocator: smaller and faster.
-#[cfg(target_family = "wasm")]
-#[global_allocator]
-static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
-
 struct Component;
 
 bindings::export!(Component with_types_in bindings);
