@@ -3,24 +3,28 @@
 //! cost no more than one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-/// One turnstile for each key.
+/// One turnstile for each key whose lease somebody has or waits for.
 #[derive(Default)]
-pub(super) struct Turnstiles(Mutex<HashMap<String, Arc<Turnstile>>>);
+pub(super) struct Turnstiles(Mutex<HashMap<String, Weak<Turnstile>>>);
 
 impl Turnstiles {
     pub(super) fn at(&self, key: &str) -> Arc<Turnstile> {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turnstile) = keys.get(key) {
-            return Arc::clone(turnstile);
+        if let Some(turnstile) = keys.get(key).and_then(Weak::upgrade) {
+            return turnstile;
+        }
+        // Before the map has to grow, those are left out that nobody has any more.
+        if keys.len() == keys.capacity() {
+            keys.retain(|_, turnstile| turnstile.strong_count() > 0);
         }
         let turnstile = Arc::<Turnstile>::default();
-        keys.insert(key.to_owned(), Arc::clone(&turnstile));
+        keys.insert(key.to_owned(), Arc::downgrade(&turnstile));
         turnstile
     }
 }
@@ -69,5 +73,21 @@ impl Turnstile {
     /// Says that the lease has been given back.
     pub(super) fn release(&self) {
         self.released.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turnstile_is_kept_for_as_long_as_somebody_has_it() {
+        let turnstiles = Turnstiles::default();
+        let first = turnstiles.at("first");
+        for key in 0..1000 {
+            turnstiles.at(&key.to_string());
+        }
+        assert!(Arc::ptr_eq(&first, &turnstiles.at("first")));
+        assert!(turnstiles.0.lock().unwrap().len() < 10);
     }
 }
