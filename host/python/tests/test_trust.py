@@ -40,6 +40,15 @@ def place(server: ScriptedServer) -> str:
     return server.origin.removeprefix("https://")
 
 
+def met_and_replaced(server: ScriptedServer, directory: Path, scratch: Path) -> Certificate:
+    """The certificate that a server has put in place of the one that it was first met with."""
+    with tokenwell.open("own", trusting(server), directory=directory) as connection:
+        connection.token()
+    other = Certificate(scratch)
+    server.show(other)
+    return other
+
+
 def test_the_certificate_is_imported_on_first_use_and_told(
     secured: ScriptedServer, shown: Certificate
 ) -> None:
@@ -99,10 +108,7 @@ def test_from_a_server_that_the_system_vouched_for_none_is_taken_that_it_does_no
 ) -> None:
     directory = tmp_path / "connections"
     monkeypatch.setenv("SSL_CERT_FILE", str(shown.path))
-    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
-        connection.token()
-    other = Certificate(tmp_path)
-    secured.show(other)
+    other = met_and_replaced(secured, directory, tmp_path)
     with tokenwell.open("own", trusting(secured), directory=directory) as connection:
         with pytest.raises(tokenwell.ForbiddenError) as refused:
             connection.refresh()
@@ -218,10 +224,7 @@ def test_another_certificate_is_refused_until_the_trust_is_cleared(
     secured: ScriptedServer, shown: Certificate, tmp_path: Path
 ) -> None:
     directory = tmp_path / "connections"
-    with tokenwell.open("own", trusting(secured), directory=directory) as connection:
-        connection.token()
-    other = Certificate(tmp_path)
-    secured.show(other)
+    other = met_and_replaced(secured, directory, tmp_path)
     with tokenwell.open("own", trusting(secured), directory=directory) as connection:
         with pytest.raises(tokenwell.ForbiddenError) as refused:
             connection.refresh()
