@@ -26,8 +26,7 @@ use crate::error::{Error, StorageFailure, Unavailability};
 use crate::host::Host;
 use crate::http_client::{
     DEFAULT_TIMEOUT, Egress, GuestHttp, HttpClient, Identity, Judgement, Malformed, Manner, Origin,
-    Reach, Remark, Rules, TrustFile, Witness, certificate_problem, each_within, failed, refused,
-    whole,
+    Reach, Remark, Rules, TrustFile, Witness, each_within, failed, whole,
 };
 use crate::queue::Places;
 use crate::telemetry::{Call, call, observed};
@@ -652,10 +651,11 @@ impl Connection {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let response = self.http(None).await?.exchange(request, options).await;
         let response = response.map_err(|error| {
-            if let Some(why) = refused(&*error) {
-                return Error::Forbidden(why);
-            }
-            let certificate = certificate_problem(&*error);
+            let certificate = match Remark::on(&*error) {
+                Some(Remark::Refusal(why)) => return Error::Forbidden(why),
+                Some(Remark::Certificate(what)) => Some(what),
+                None => None,
+            };
             unsent(&host, failed(error), certificate)
         });
         let (parts, body) = response?.into_parts();

@@ -313,6 +313,14 @@ pub(crate) enum Remark {
     Certificate(String),
 }
 
+impl Remark {
+    /// What there is to say of that failure.
+    pub(crate) fn on(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let refusal = refused(error).map(Self::Refusal);
+        refusal.or_else(|| certificate_problem(error).map(Self::Certificate))
+    }
+}
+
 /// How far the requests of an instance may go.
 pub(crate) enum Reach {
     /// It is to send none.
@@ -449,10 +457,8 @@ impl WasiHttpHooks for GuestHttp {
             }
             let sending = client.exchange(request, options.unwrap_or_default());
             let response = sending.await.map_err(|error| {
-                if let Some(why) = refused(&*error) {
-                    remark(Remark::Refusal(why));
-                } else if let Some(what) = certificate_problem(&*error) {
-                    remark(Remark::Certificate(what));
+                if let Some(told) = Remark::on(&*error) {
+                    remark(told);
                 }
                 failed(error)
             })?;
@@ -648,7 +654,7 @@ pub(crate) fn failed(error: BoxError) -> Error {
 }
 
 /// Why the host refused to go on, where it was the host that did.
-pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
+fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
     causes(error).find_map(|cause| match cause.downcast_ref() {
         // The system's verifier has reasons of its own in the same place.
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
@@ -667,7 +673,7 @@ pub(crate) fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 /// What is wrong with the server's certificate, where that is what is.
-pub(crate) fn certificate_problem(error: &(dyn StdError + 'static)) -> Option<String> {
+fn certificate_problem(error: &(dyn StdError + 'static)) -> Option<String> {
     causes(error).find_map(|cause| {
         let Some(rustls::Error::InvalidCertificate(what)) = cause.downcast_ref() else {
             return None;
