@@ -46,8 +46,8 @@ fn build(request: &Request) -> Result<OutgoingRequest, Failure> {
     let headers = Fields::new();
     // Without its length a body goes out in chunks, which some servers refuse.
     let length = SecretString::new(request.body.reveal().len().to_string());
-    let length =
-        (request.method == http::Method::Post).then(|| ("content-length".to_owned(), length));
+    let has_length = request.method == http::Method::Post || !request.body.reveal().is_empty();
+    let length = has_length.then(|| ("content-length".to_owned(), length));
     for (name, value) in request.headers.iter().chain(&length) {
         headers
             .append(name, value.reveal().as_bytes())
@@ -57,6 +57,7 @@ fn build(request: &Request) -> Result<OutgoingRequest, Failure> {
     let method = match request.method {
         http::Method::Get => Method::Get,
         http::Method::Post => Method::Post,
+        http::Method::Delete => Method::Delete,
     };
     let scheme = if request.url.is_https() {
         Scheme::Https

@@ -349,6 +349,7 @@ pub fn pending(begun: connection::Begun) -> wit::PendingAuthorization {
         state: begun.state.reveal().to_owned(),
         redirect_uri: begun.redirect_uri,
         expires_at: begun.expires_at.seconds(),
+        url_expires_at: begun.url_expires_at.map(|at| at.seconds()),
     }
 }
 

@@ -98,6 +98,9 @@ pub struct Client<'a> {
     pub method: ClientAuthentication,
     /// How Basic credentials are encoded.
     pub basic_encoding: BasicEncoding,
+    /// The access token that is shown in place of all this, where the endpoint
+    /// is one of the provider's API.
+    pub access_token: Option<SecretString>,
 }
 
 impl Client<'_> {
@@ -105,6 +108,11 @@ impl Client<'_> {
     /// request. With a TLS client certificate that is the identifier alone (RFC
     /// 8705 section 2): the rest is the host's handshake.
     pub fn authenticate(&self, form: &mut Form, headers: &mut Vec<(String, SecretString)>) {
+        if let Some(token) = &self.access_token {
+            let credentials = SecretString::new(format!("Bearer {}", token.reveal()));
+            headers.push(("authorization".to_owned(), credentials));
+            return;
+        }
         if self.method == ClientAuthentication::ClientSecretBasic {
             let secret = self.secret.as_ref().map(SecretString::reveal);
             let (id, secret) = (self.id.unwrap_or_default(), secret.unwrap_or_default());
@@ -270,6 +278,7 @@ mod tests {
                 assertion: Some(SecretString::new("a.b.c")),
                 method,
                 basic_encoding: BasicEncoding::FormUrlencoded,
+                access_token: Option::None,
             };
             let (mut form, mut headers) = (Vec::new(), Vec::new());
             client.authenticate(&mut form, &mut headers);

@@ -245,16 +245,16 @@ impl Dialect {
         }
     }
 
-    /// A token request's form in the server's own words.
-    fn form(&self, form: Form, is_refresh: bool) -> Vec<(String, SecretString)> {
+    /// A request's form in the server's own words.
+    fn form(&self, form: Form, purpose: Purpose) -> Vec<(String, SecretString)> {
+        let (names, _) = purpose.fields();
         let mut spoken = Vec::with_capacity(form.len());
         for (name, value) in form {
-            if is_refresh && self.lists(Field::REFRESH_PARAMETERS_OMITTED, name) {
+            if purpose == Purpose::Refresh && self.lists(Field::REFRESH_PARAMETERS_OMITTED, name) {
                 continue;
             }
-            let at_refresh = self.named(Field::REFRESH_PARAMETER_NAMES, name);
-            let name_here = at_refresh
-                .filter(|_| is_refresh)
+            let name_here = self
+                .named(names, name)
                 .or_else(|| self.named(Field::TOKEN_PARAMETER_NAMES, name));
             let value = match name {
                 "grant_type" => self.named(Field::GRANT_TYPES, value.reveal()),
@@ -268,27 +268,54 @@ impl Dialect {
     }
 }
 
-/// Writes a request to the token endpoint, or to one that speaks the same way:
-/// by default a form that is posted.
+/// What a request is for, as far as servers have ways of their own for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A token is refreshed (RFC 6749 section 6).
+    Refresh,
+    /// A token is revoked (RFC 7009).
+    Revocation,
+    /// Anything else.
+    Other,
+}
+
+impl Purpose {
+    /// The fields that say what its parameters are called and how they are
+    /// written, each before that of all requests.
+    fn fields(self) -> (Field, Field) {
+        match self {
+            Self::Refresh => (
+                Field::REFRESH_PARAMETER_NAMES,
+                Field::REFRESH_REQUEST_FORMAT,
+            ),
+            Self::Revocation => (
+                Field::REVOCATION_PARAMETER_NAMES,
+                Field::REVOCATION_REQUEST_FORMAT,
+            ),
+            Self::Other => (Field::TOKEN_PARAMETER_NAMES, Field::TOKEN_REQUEST_FORMAT),
+        }
+    }
+}
+
+/// Writes the parameters into a request to the token endpoint, or to one that
+/// speaks the same way: by default a form that is posted.
 pub(crate) fn write(
     config: &Config,
     client: &Client<'_>,
-    url: Endpoint,
-    mut headers: Vec<(String, SecretString)>,
+    mut request: Request,
     mut form: Form,
     further: &[(String, String)],
-    secrets: Vec<SecretString>,
+    purpose: Purpose,
 ) -> Request {
     let dialect = &config.dialect;
-    let is_refresh = form
-        .iter()
-        .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
-    let refresh_endpoint = dialect.get(Field::REFRESH_ENDPOINT);
-    let url = match refresh_endpoint.filter(|_| is_refresh) {
+    let is_refresh = purpose == Purpose::Refresh;
+    if let Some(refresh_endpoint) = dialect.get(Field::REFRESH_ENDPOINT)
+        && is_refresh
         // It was checked with the config.
-        Some(refresh_endpoint) => beside(config, &url, refresh_endpoint).unwrap_or(url),
-        None => url,
-    };
+        && let Ok(url) = beside(config, &request.url, refresh_endpoint)
+    {
+        request.url = url;
+    }
     if is_refresh && dialect.has(Field::REFRESH_SENDS_SCOPE) {
         let mut scope = config.scope.clone();
         dialect.add_offline_scope(&mut scope);
@@ -302,27 +329,19 @@ pub(crate) fn write(
         form.push(("redirect_uri", SecretString::new(uri)));
     }
     if let (true, Some(secret)) = (dialect.has(Field::SECRET_AS_USERNAME), &client.secret) {
+        let headers = &mut request.headers;
         headers.retain(|(name, _)| name != "authorization");
         let credentials = basic(secret.reveal(), "", BasicEncoding::Raw);
         headers.push(("authorization".to_owned(), credentials));
     }
-    let mut parameters = dialect.form(form, is_refresh);
+    let mut parameters = dialect.form(form, purpose);
     parameters.retain(|(name, _)| is_new(name, further));
     for (name, value) in further {
         parameters.push((name.clone(), SecretString::new(value)));
     }
-    let format = dialect.get(Field::REFRESH_REQUEST_FORMAT);
-    let format = format
-        .filter(|_| is_refresh)
-        .or_else(|| dialect.get(Field::TOKEN_REQUEST_FORMAT));
-    let mut request = Request {
-        method: Method::Post,
-        url,
-        headers,
-        body: SecretString::default(),
-        secrets,
-        timeout_millis: config.timeout_millis(),
-    };
+    let (_, format) = purpose.fields();
+    let format = dialect.get(format);
+    let format = format.or_else(|| dialect.get(Field::TOKEN_REQUEST_FORMAT));
     for (name, value) in &request.headers {
         if let Some((_, credentials)) = value.reveal().split_once(' ')
             && name == "authorization"
@@ -330,28 +349,34 @@ pub(crate) fn write(
             request.secrets.push(SecretString::new(credentials));
         }
     }
-    if format == Some("json") {
-        let mut object = Object::new();
-        for (name, value) in &parameters {
-            object.insert(name.clone(), Value::from(value.reveal()));
+    if purpose == Purpose::Revocation {
+        if dialect.has(Field::REVOCATION_METHOD) {
+            request.method = Method::Delete;
         }
-        request.body = json::text(&Value::Object(object)).into();
-    } else {
-        request.body = encode(&parameters);
-    }
-    if format == Some("query") {
+    } else if format == Some("query") {
         request.method = Method::Get;
-        request.url = request.url.with_query(request.body.reveal());
-        request.body = SecretString::default();
     }
+    match format {
+        Some("json") => {
+            let mut object = Object::new();
+            for (name, value) in &parameters {
+                object.insert(name.clone(), Value::from(value.reveal()));
+            }
+            request.body = json::text(&Value::Object(object)).into();
+        }
+        Some("query") => request.url = request.url.with_query(encode(&parameters).reveal()),
+        Some("none") => {}
+        _ => request.body = encode(&parameters),
+    }
+    let has_body = !request.body.reveal().is_empty();
     for (name, value) in &mut request.headers {
         if name == "content-type" && format == Some("json") {
             *value = SecretString::new("application/json");
         }
     }
-    if format == Some("query") {
-        request.headers.retain(|(name, _)| name != "content-type");
-    }
+    request
+        .headers
+        .retain(|(name, _)| has_body || name != "content-type");
     request
 }
 
@@ -426,6 +451,7 @@ pub(crate) fn exchange(
 mod tests {
     use super::*;
     use crate::config::ClientAuthentication;
+    use crate::token_request;
 
     fn dialect(lines: &[(Field, &str)]) -> Dialect {
         let lines = lines
@@ -475,10 +501,11 @@ mod tests {
             assertion: None,
             method: ClientAuthentication::None,
             basic_encoding: BasicEncoding::FormUrlencoded,
+            access_token: None,
         };
         let url = Endpoint::parse("https://as.example/token").expect("an endpoint");
         let form = vec![("code", SecretString::new("very-secret"))];
-        let request = write(&config, &client, url, Vec::new(), form, &[], Vec::new());
+        let request = token_request::build(&config, url, &client, form, &[], Purpose::Other);
         assert!(request.url.to_string().contains("very-secret"));
         assert_eq!(format!("{request:?}"), "GET https://as.example/token");
     }

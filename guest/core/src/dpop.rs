@@ -4,7 +4,7 @@
 use crate::base64::base64url;
 use crate::challenge::{self, Challenge};
 use crate::endpoint::Endpoint;
-use crate::http::{Method, Response};
+use crate::http::Response;
 use crate::json::{self, Object};
 use crate::secret::SecretString;
 use serde_json::Value;
@@ -60,14 +60,6 @@ pub(crate) fn asks_for_nonce(response: &Response) -> bool {
             .is_ok_and(|body| body.get("error").and_then(Value::as_str) == Some(CODE)),
         401 => challenge::of(response).iter().any(Challenge::wants_nonce),
         _ => false,
-    }
-}
-
-/// The name of a method, as a request line has it.
-pub(crate) fn name_of(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Post => "POST",
     }
 }
 

@@ -173,8 +173,15 @@ pub(crate) fn redirect_uri_problem(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a redirect URI leads to this machine and leaves the port to the listener.
-pub(crate) fn lacks_port(redirect_uri: &str) -> bool {
+/// Whether a redirect URI leads to this machine, where a listener can await the
+/// redirect (RFC 8252 section 7.3).
+pub fn is_of_this_machine(redirect_uri: &str) -> bool {
+    // Plain http goes nowhere else.
+    Endpoint::parse(redirect_uri).is_ok_and(|uri| !uri.is_https)
+}
+
+/// Whether such a redirect URI leaves the port to the listener.
+pub fn lacks_port(redirect_uri: &str) -> bool {
     Endpoint::parse(redirect_uri)
         .is_ok_and(|uri| !uri.is_https && uri.authority.trim_matches(['[', ']']) == uri.host)
 }
@@ -344,6 +351,33 @@ mod tests {
             added("https://as.example/x?y=z"),
             "https://as.example/x?y=z&a=b"
         );
+    }
+
+    /// Shows: RFC 8252.
+    #[test]
+    fn only_plain_http_on_the_loopback_can_be_listened_on() {
+        for (uri, has_port) in [
+            ("http://127.0.0.1/cb", false),
+            ("http://localhost/cb", false),
+            ("http://[::1]/", false),
+            ("http://127.0.0.1:80/cb", true),
+            ("http://127.9.9.9:8080/cb", true),
+            ("http://[::1]:9/", true),
+        ] {
+            assert!(is_of_this_machine(uri), "{uri}");
+            assert_eq!(lacks_port(uri), !has_port, "{uri}");
+        }
+        for uri in [
+            "https://127.0.0.1/cb",
+            "https://app.example/cb",
+            "com.example.app:/cb",
+            "http://10.0.0.1/",
+            "x",
+            "",
+        ] {
+            assert!(!is_of_this_machine(uri), "{uri}");
+            assert!(!lacks_port(uri), "{uri}");
+        }
     }
 
     /// Shows: RFC 8252.

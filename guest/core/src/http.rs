@@ -15,6 +15,19 @@ pub enum Method {
     Get,
     /// Everything else.
     Post,
+    /// Revokes a token, where the server has it so.
+    Delete,
+}
+
+impl Method {
+    /// Its name, as a request line has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 /// A request to an endpoint of the authorization server.
@@ -36,10 +49,7 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let method = match self.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-        };
+        let method = self.method.name();
         // Some servers take the parameters in the query.
         let url = self.url.at(self.url.path().to_owned());
         write!(formatter, "{method} {url}")

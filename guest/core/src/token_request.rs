@@ -4,9 +4,9 @@
 
 use crate::client_authentication::Client;
 use crate::config::{self, Config, Grant, Parameter};
-use crate::dialect::{self, Dialect};
+use crate::dialect::{self, Dialect, Purpose};
 use crate::endpoint::Endpoint;
-use crate::http::Request;
+use crate::http::{Method, Request};
 use crate::secret::SecretString;
 
 /// The parameters of a request, before the client's are added.
@@ -120,6 +120,7 @@ pub fn build(
     client: &Client<'_>,
     mut form: Form,
     further: &[Parameter],
+    purpose: Purpose,
 ) -> Request {
     let mut headers = vec![
         (
@@ -139,7 +140,15 @@ pub fn build(
             secrets.push(SecretString::new(value));
         }
     }
-    dialect::write(config, client, url, headers, form, further, secrets)
+    let request = Request {
+        method: Method::Post,
+        url,
+        headers,
+        body: SecretString::default(),
+        secrets,
+        timeout_millis: config.timeout_millis(),
+    };
+    dialect::write(config, client, request, form, further, purpose)
 }
 
 /// Builds a token request: what the config adds to it goes along, and what is
@@ -157,7 +166,14 @@ pub fn build_for_token(
             further.push((name.clone(), value.clone()));
         }
     }
-    let mut request = build(config, token_endpoint, client, form, &further);
+    let is_refresh = form
+        .iter()
+        .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
+    let purpose = match is_refresh {
+        true => Purpose::Refresh,
+        false => Purpose::Other,
+    };
+    let mut request = build(config, token_endpoint, client, form, &further, purpose);
     for (name, value) in &config.token_headers {
         let value = SecretString::new(value);
         request.secrets.push(value.clone());
@@ -170,7 +186,6 @@ pub fn build_for_token(
 mod tests {
     use super::*;
     use crate::config::{BasicEncoding, ClientAuthentication};
-    use crate::http::Method;
 
     fn client() -> Client<'static> {
         Client {
@@ -179,6 +194,7 @@ mod tests {
             assertion: None,
             method: ClientAuthentication::None,
             basic_encoding: BasicEncoding::FormUrlencoded,
+            access_token: None,
         }
     }
 

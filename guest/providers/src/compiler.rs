@@ -165,6 +165,23 @@ const ASSERTION_PLACEHOLDERS: [(&str, &str); 2] = [
     ("assertion_audience", "token_endpoint"),
 ];
 
+/// Fields that are of no use without another.
+const NEEDS: [(&str, &str); 7] = [
+    (
+        "token_request_sends_callback_parameters",
+        "callback_parameters",
+    ),
+    ("revocation_method", "revocation_endpoint"),
+    ("revocation_endpoint_auth_method", "revocation_endpoint"),
+    ("revocation_request_format", "revocation_endpoint"),
+    ("revocation_parameter_names", "revocation_endpoint"),
+    ("revocation_token", "revocation_endpoint"),
+    (
+        "introspection_endpoint_auth_method",
+        "introspection_endpoint",
+    ),
+];
+
 /// What an exchange's parameters may contain beside the provider's own.
 const EXCHANGE_PLACEHOLDERS: [&str; 3] = ["client_id", "client_secret", "access_token"];
 
@@ -381,7 +398,8 @@ impl<'a> Entry<'a> {
                 .find(|(known, ..)| known == placeholder);
             let Some((_, pattern, _)) = found.cloned() else {
                 // There the other placeholders are claims of the id_token.
-                if !claims {
+                let is_client = name == "revocation_endpoint" && placeholder == "client_id";
+                if !claims && !is_client {
                     self.refuse(name, format!("has {braced}, which is no parameter"));
                 }
                 continue;
@@ -432,9 +450,10 @@ impl<'a> Entry<'a> {
                 self.refuse(one, format!("goes together with {other}"));
             }
         }
-        let repeats = "token_request_sends_callback_parameters";
-        if self.fields.contains_key(repeats) && !self.fields.contains_key("callback_parameters") {
-            self.refuse(repeats, "is of no use without callback_parameters");
+        for (name, needed) in NEEDS {
+            if self.fields.contains_key(name) && !self.fields.contains_key(needed) {
+                self.refuse(name, format!("is of no use without {needed}"));
+            }
         }
         if let Some(Value::Array(servers)) = self.fields.get("callback_servers") {
             for server in servers.iter().filter_map(Value::as_str) {

@@ -198,6 +198,33 @@ pub const FIELDS: &[Field] = &[
     field("token_request_sends_callback_parameters", Flag, Behaviour)
         .says("Every token request repeats what is kept of the redirect."),
     field("exchange_parameters", Map, Behaviour),
+    // Revocation and introspection.
+    field("revocation_method", Choice(&["DELETE"]), Behaviour).says("Tokens are revoked by %."),
+    field(
+        "revocation_endpoint_auth_method",
+        Choice(&["client_secret_basic", "client_secret_post", "access_token"]),
+        Behaviour,
+    )
+    .says("A revocation authenticates by %."),
+    field(
+        "revocation_request_format",
+        Choice(&["form", "json", "query", "none"]),
+        Behaviour,
+    )
+    .says("The parameters of a revocation are written as %."),
+    field("revocation_parameter_names", Map, Behaviour).says("A revocation calls $ %."),
+    field(
+        "revocation_token",
+        Choice(&["access_token", "refresh_token"]),
+        Behaviour,
+    )
+    .says("A revocation takes the % alone."),
+    field(
+        "introspection_endpoint_auth_method",
+        Choice(&["client_secret_basic", "client_secret_post", "access_token"]),
+        Behaviour,
+    )
+    .says("An introspection authenticates by %."),
     // The token response.
     field("response_wrapper", Text, Behaviour).says("The token response is wrapped in %."),
     field("response_fields", Map, Behaviour).says("The token response has $ at %."),

@@ -214,7 +214,12 @@ export class Connection {
   async beginAuthorization(options: AuthorizationOptions = {}): Promise<PendingAuthorization> {
     const asked = authorizationOf(options);
     const pending = (await this.#online('beginAuthorization', [asked], options)) as contract.PendingAuthorization;
-    return { ...pending, expiresAt: dateOf(pending.expiresAt) };
+    const { expiresAt, urlExpiresAt } = pending;
+    return {
+      ...pending,
+      expiresAt: dateOf(expiresAt),
+      urlExpiresAt: urlExpiresAt === undefined ? undefined : dateOf(urlExpiresAt),
+    };
   }
 
   /**

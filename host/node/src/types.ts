@@ -95,6 +95,8 @@ export interface PendingAuthorization {
   redirectUri: string;
   /** When it is too late. */
   expiresAt: Date;
+  /** Until when the URL can be opened, where the server has said so of the request that was pushed to it (RFC 9126). */
+  urlExpiresAt: Date | undefined;
 }
 
 /** What came back from the authorization endpoint. */

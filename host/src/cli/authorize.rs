@@ -1,7 +1,6 @@
 //! `authorize` and `complete`: the commands with a user before them.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokenwell::{
     Arrival, AuthorizationOptions, AuthorizeOptions, Browser, Connection, DeviceAuthorization,
     Error, Event, Grant, Listener, Outcome, Prompt, Redirect, UserAgent, UserAgentError,
 };
+use tokenwell_core::endpoint::is_of_this_machine;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::document::{ConnectionName, Subject};
@@ -145,6 +145,7 @@ async fn begin(
             "authorization_url": pending.authorization_url,
             "redirect_uri": pending.redirect_uri,
             "expires_at": pending.expires_at,
+            "url_expires_at": pending.url_expires_at,
         }))?;
         return Ok(0);
     }
@@ -158,7 +159,12 @@ async fn begin(
         output::print(&format!("{}\n", pending.authorization_url))?;
     }
     let complete = subject.command("complete");
-    let until = output::instant(pending.expires_at, output::now());
+    let now = output::now();
+    if let Some(until) = pending.url_expires_at {
+        let until = output::instant(until, now);
+        output::note(&format!("It can be opened until {until}.\n"));
+    }
+    let until = output::instant(pending.expires_at, now);
     output::note(&format!(
         "The browser will return to {}, which is not on this machine. Take the URL it ends on, and run\n  \
          {complete} 'URL'\nNo later than {until}.\n",
@@ -233,23 +239,6 @@ fn redirect(text: String) -> Redirect {
         Redirect::Url(text.to_owned())
     } else {
         Redirect::FormPost(text.trim_start_matches('?').to_owned())
-    }
-}
-
-/// Whether a redirect URI leads to a port of this machine, where it can be
-/// listened on (RFC 8252 section 7.3).
-pub fn is_of_this_machine(uri: &str) -> bool {
-    let Ok(url) = url::Url::parse(uri) else {
-        return false;
-    };
-    if url.scheme() != "http" {
-        return false;
-    }
-    match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
     }
 }
 
@@ -437,28 +426,6 @@ impl Arrival for Pasted {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_plain_http_on_the_loopback_can_be_listened_on() {
-        for uri in [
-            "http://127.0.0.1/cb",
-            "http://127.0.0.1:8080/cb",
-            "http://localhost:1/cb",
-            "http://[::1]:9/",
-        ] {
-            assert!(is_of_this_machine(uri), "{uri}");
-        }
-        for uri in [
-            "https://127.0.0.1/cb",
-            "https://app.example/cb",
-            "com.example.app:/cb",
-            "http://10.0.0.1/",
-            "x",
-            "",
-        ] {
-            assert!(!is_of_this_machine(uri), "{uri}");
-        }
-    }
 
     #[test]
     fn what_is_pasted_is_a_url_or_the_body_of_a_form_post() {

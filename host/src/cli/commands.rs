@@ -9,10 +9,11 @@ use tokenwell::{
     Connection, ConnectionState, Error, Grant, Host, RedirectUris, Severity, Status, StoreError,
     Token, TokenOptions, ViolationKind,
 };
+use tokenwell_core::endpoint::lacks_port;
 
 use super::document::{self, ConnectionName, ProfileName, Subject};
 use super::failure::{Failure, Kind};
-use super::redirect::{self, ANY_PORT, lacks_port, with_port};
+use super::redirect::{self, ANY_PORT, with_port};
 use super::{Session, effective, examine, input, keys, output, parse, watch};
 
 /// What to type to obtain the first token.

@@ -4,7 +4,6 @@ use serde_json::Value;
 use tokenwell::{Host, RedirectUris};
 use url::Url;
 
-use super::authorize::is_of_this_machine;
 use super::failure::Failure;
 
 /// The redirect URI of the listener, the port left out (RFC 8252 section 7.3).
@@ -27,15 +26,6 @@ pub async fn accepted(host: &Host, document: &Value) -> Result<Option<RedirectUr
     Ok(provider.and_then(|provider| provider.redirect_uris))
 }
 
-/// Whether a redirect URI leads to this machine and names no port, so that any
-/// free one is put in.
-pub fn lacks_port(uri: &str) -> bool {
-    is_of_this_machine(uri)
-        && uri
-            .parse::<http::Uri>()
-            .is_ok_and(|uri| uri.port().is_none())
-}
-
 /// The same with a port in it.
 pub fn with_port(uri: &str) -> String {
     let mut url = match Url::parse(uri) {
@@ -52,23 +42,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_uri_to_this_machine_without_a_port_gets_any() {
-        for uri in [
-            "http://127.0.0.1/cb",
-            "http://localhost/cb",
-            "http://[::1]/",
+    fn a_port_is_put_into_a_redirect_uri_where_it_belongs() {
+        for (uri, with) in [
+            ("http://localhost/cb", "http://localhost:8765/cb"),
+            ("http://[::1]/", "http://[::1]:8765/"),
+            (ANY_PORT, WITH_PORT),
         ] {
-            assert!(lacks_port(uri), "{uri}");
+            assert_eq!(with_port(uri), with);
         }
-        for uri in [
-            "http://127.0.0.1:8765/cb",
-            "http://127.0.0.1:80/cb",
-            "http://[::1]:80/",
-            "https://app.example/cb",
-        ] {
-            assert!(!lacks_port(uri), "{uri}");
-        }
-        assert_eq!(with_port("http://localhost/cb"), "http://localhost:8765/cb");
-        assert_eq!(with_port(ANY_PORT), WITH_PORT);
     }
 }

@@ -654,6 +654,10 @@ pub struct PendingAuthorization {
     /// When it is too late.
     #[component(name = "expires-at")]
     pub expires_at: UnixSeconds,
+    /// Until when the URL can be opened, where the server has said so of the
+    /// request that was pushed to it (RFC 9126 section 2.2).
+    #[component(name = "url-expires-at")]
+    pub url_expires_at: Option<UnixSeconds>,
 }
 
 /// What came back from the authorization endpoint.
@@ -926,6 +930,7 @@ impl fmt::Debug for PendingAuthorization {
             .field("state", &REDACTED)
             .field("redirect_uri", &self.redirect_uri)
             .field("expires_at", &self.expires_at)
+            .field("url_expires_at", &self.url_expires_at)
             .finish()
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn private(server: String) -> PrivateAddress {
 }
 
 /// The address that a host is written as, an IPv6 one in brackets or without.
-fn literal(host: &str) -> Option<IpAddr> {
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     address.parse().ok()
 }

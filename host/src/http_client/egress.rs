@@ -118,6 +118,7 @@ fn named_by(config: &Config) -> (Option<String>, Vec<String>) {
             .iter()
             .map(|parameter| (parameter.name.clone(), parameter.value.clone()))
             .collect(),
+        client_id: config.client_id.clone(),
         issuer: config.issuer.clone(),
         endpoints: EndpointUrls {
             authorization: config.authorization_endpoint.clone(),

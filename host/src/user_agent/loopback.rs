@@ -26,6 +26,7 @@ use tokio::time;
 use self::page::{error_response, outcome_page};
 use super::{Arrival, Listener};
 use crate::contract::{Outcome, Redirect, UserAgentError};
+use crate::http_client::addresses;
 
 /// The redirect URI where the host may choose.
 const DEFAULT_URI: &str = "http://127.0.0.1/oauth2";
@@ -188,11 +189,10 @@ impl<'a> Place<'a> {
             return Err(elsewhere());
         };
         let host = authority.host().to_ascii_lowercase();
-        let is_loopback = matches!(host.as_str(), "[::1]" | "localhost")
-            || host
-                .parse::<Ipv4Addr>()
-                .is_ok_and(|address| address.is_loopback());
-        if !is_loopback || authority.as_str().contains('@') || redirect_uri.contains('#') {
+        if !addresses::is_loopback(&host)
+            || authority.as_str().contains('@')
+            || redirect_uri.contains('#')
+        {
             return Err(elsewhere());
         }
         let (before, after) = redirect_uri
@@ -224,12 +224,11 @@ impl<'a> Place<'a> {
     fn addresses(&self) -> Vec<IpAddr> {
         const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        match (self.host.as_str(), self.host.parse()) {
-            (_, Ok(address)) => vec![address],
-            ("[::1]", _) => vec![V6],
+        match addresses::literal(&self.host) {
+            Some(address) => vec![address],
             // A browser may take either, and whoever has the other one would
             // get the redirect.
-            _ => vec![V4, V6],
+            None => vec![V4, V6],
         }
     }
 

@@ -106,6 +106,7 @@ pub fn pending(pending: PendingAuthorization) -> Value {
         "state": pending.state,
         "redirect-uri": pending.redirect_uri,
         "expires-at": pending.expires_at,
+        "url-expires-at": pending.url_expires_at,
     })
 }
 

@@ -32,6 +32,9 @@ pub struct Begun {
     pub redirect_uri: String,
     /// When it is too late.
     pub expires_at: Timestamp,
+    /// Until when the URL can be opened, where the server has said so (RFC 9126
+    /// section 2.2).
+    pub url_expires_at: Option<Timestamp>,
 }
 
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
@@ -63,9 +66,11 @@ impl<P: Platform> Connection<P> {
             &self.platform,
         )?;
         let server = &pending.server;
-        let authorization_url = self.authorization_url(server, form, options).await?;
+        let (authorization_url, url_expires_at) =
+            self.authorization_url(server, form, options).await?;
         let begun = Begun {
             authorization_url,
+            url_expires_at,
             state: pending.state.clone(),
             redirect_uri: pending.redirect_uri.clone(),
             expires_at: pending.expires_at,
@@ -83,14 +88,14 @@ impl<P: Platform> Connection<P> {
         Ok(begun)
     }
 
-    /// The URL for the user's browser: the request in its query, or signed, or
-    /// pushed to the server beforehand, or both.
+    /// The URL for the user's browser, and until when it can be opened: the request
+    /// is in its query, or signed, or pushed to the server beforehand, or both.
     async fn authorization_url(
         &self,
         server: &Server,
         mut form: Form,
         options: &AuthorizationOptions,
-    ) -> Result<String> {
+    ) -> Result<(String, Option<Timestamp>)> {
         let endpoint = server.authorization_endpoint()?;
         if self.config.dpop {
             let thumbprint = self.key_thumbprint().await?;
@@ -118,8 +123,10 @@ impl<P: Platform> Connection<P> {
             form.push(("request", request));
             further.clear();
         }
+        let mut expires_at = None;
         if pushes {
-            let request_uri = self.push(server, form, &further).await?;
+            let request_uri;
+            (request_uri, expires_at) = self.push(server, form, &further).await?;
             let client_id = self.config.client_id.as_deref().unwrap_or_default();
             form = vec![
                 ("client_id", SecretString::new(client_id)),
@@ -127,7 +134,8 @@ impl<P: Platform> Connection<P> {
             ];
             further.clear();
         }
-        Ok(authorization::url(&endpoint, dialect, &form, &further))
+        let url = authorization::url(&endpoint, dialect, &form, &further);
+        Ok((url, expires_at))
     }
 
     /// The request signed (RFC 9101 section 4). The user may take a while to open
@@ -158,25 +166,29 @@ impl<P: Platform> Connection<P> {
         self.sign(header, claims, accepted).await
     }
 
-    /// Pushes the request to the server, which gives a reference to it (RFC 9126
-    /// section 2).
+    /// Pushes the request to the server, which gives a reference to it and says how
+    /// long that can be used (RFC 9126 section 2.2).
     async fn push(
         &self,
         server: &Server,
         form: Form,
         further: &[Parameter],
-    ) -> Result<SecretString> {
+    ) -> Result<(SecretString, Option<Timestamp>)> {
         let name = "pushed_authorization_request_endpoint";
         let call = Call::to(server, name, form, further)?;
         let answer = self.ask(&call).await?;
         let request_uri = answer.get("request_uri").and_then(Value::as_str);
         let request_uri = request_uri.filter(|text| !text.is_empty());
-        request_uri.map(SecretString::new).ok_or_else(|| {
-            Error::violation(
+        let Some(request_uri) = request_uri else {
+            return Err(Error::violation(
                 ViolationKind::Response,
                 format!("{} answered without a request_uri", call.endpoint),
-            )
-        })
+            ));
+        };
+        let lifetime = answer.get("expires_in").and_then(Value::as_u64);
+        let now = self.platform.now();
+        let expires_at = lifetime.map(|seconds| now.plus_millis(seconds.saturating_mul(1000)));
+        Ok((SecretString::new(request_uri), expires_at))
     }
 
     /// Completes an authorization with what came back.

@@ -385,7 +385,7 @@ impl Platform for FakePlatform {
             .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
             .collect();
         let received = Received {
-            method: crate::dpop::name_of(request.method),
+            method: request.method.name(),
             url: url.clone(),
             form: pairs.iter().cloned().collect(),
             pairs,

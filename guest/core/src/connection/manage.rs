@@ -2,9 +2,10 @@
 //! knows of its token.
 
 use super::renew::error_of;
-use super::sending::{Call, refusal};
+use super::sending::{Authentication, Call, refusal};
 use super::{Connection, from_http_failure};
-use crate::config::{self, Problem, Severity};
+use crate::config::{self, ClientAuthentication, Problem, Severity};
+use crate::dialect::{Field, Purpose};
 use crate::error::{Error, Reauthorization, Result};
 use crate::event::{Event, EventKind};
 use crate::json::{self, Object};
@@ -15,6 +16,10 @@ use crate::renewal;
 use crate::secret::SecretString;
 use crate::time::Timestamp;
 use serde_json::Value;
+
+/// The kinds of tokens (RFC 7009 section 2.1).
+const ACCESS_TOKEN: &str = "access_token";
+const REFRESH_TOKEN: &str = "refresh_token";
 
 /// Where a connection stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,16 +162,16 @@ impl<P: Platform> Connection<P> {
             EventKind::Cleared,
             "the credential was forgotten",
         );
-        self.forget(event, None).await
+        self.forget(&[event], None).await
     }
 
     /// Forgets the credential, or that of `revoked` alone.
-    async fn forget(&self, event: Event, revoked: Option<&Record>) -> Result<()> {
+    async fn forget(&self, events: &[Event], revoked: Option<&Record>) -> Result<()> {
         let mut is_news = false;
         self.change(&mut |record| {
             is_news = revoked.is_some() || record.credential.is_some();
-            if is_news {
-                record.history.add(&event);
+            for event in events.iter().filter(|_| is_news) {
+                record.history.add(event);
             }
             // The user may have brought another one while the server was asked.
             if revoked.is_some_and(|revoked| !record.has_credential_of(revoked)) {
@@ -183,7 +188,7 @@ impl<P: Platform> Connection<P> {
         })
         .await?;
         if is_news {
-            self.tell(&[event]);
+            self.tell(events);
         }
         Ok(())
     }
@@ -207,11 +212,20 @@ impl<P: Platform> Connection<P> {
         // RFC 7009 section 2.1: with the refresh token the server revokes the
         // access tokens too, if it can; so those go second.
         let tokens = refresh_token
-            .map(|token| (token, "refresh_token"))
+            .map(|token| (token, REFRESH_TOKEN))
             .into_iter()
-            .chain([(&credential.access_token, "access_token")]);
+            .chain([(&credential.access_token, ACCESS_TOKEN)]);
+        let taken = self.config.dialect.get(Field::REVOCATION_TOKEN);
+        if taken == Some(REFRESH_TOKEN) && refresh_token.is_none() {
+            return Err(Error::unsupported(
+                "the server revokes refresh tokens alone, and the connection has none".to_owned(),
+            ));
+        }
         for (token, hint) in tokens {
-            let call = about_token(&server, "revocation_endpoint", token, hint)?;
+            if taken.is_some_and(|taken| taken != hint) {
+                continue;
+            }
+            let call = self.revocation(&server, credential, token, hint)?;
             let request = self.ready(&call).await?;
             let secrets = request.secrets.clone();
             let response = self.send(&call, request).await;
@@ -224,17 +238,20 @@ impl<P: Platform> Connection<P> {
                 // RFC 7009 section 2.2.1: it revokes refresh tokens alone.
                 Error::Refused(error)
                     if error.code == "unsupported_token_type"
-                        && hint == "access_token"
+                        && hint == ACCESS_TOKEN
                         && refresh_token.is_some() => {}
                 _ => return Err(refused),
             }
         }
-        let event = Event::new(
-            self.platform.now(),
-            EventKind::Revoked,
-            "the credential was revoked at the server",
-        );
-        self.forget(event, Some(&record)).await
+        let now = self.platform.now();
+        let dialect = &self.config.dialect;
+        let mut events = Vec::new();
+        for quirk in dialect.sentences(Field::REVOCATION_METHOD, Field::REVOCATION_TOKEN) {
+            events.push(Event::new(now, EventKind::QuirkApplied, quirk));
+        }
+        let message = "the credential was revoked at the server";
+        events.push(Event::new(now, EventKind::Revoked, message));
+        self.forget(&events, Some(&record)).await
     }
 
     /// What the server knows of the access token (RFC 7662 section 2.2), as JSON.
@@ -266,8 +283,45 @@ impl<P: Platform> Connection<P> {
     async fn introspected(&self, credential: &Credential) -> Result<Object> {
         let server = self.issuer_of(credential);
         let token = &credential.access_token;
-        let call = about_token(&server, "introspection_endpoint", token, "access_token")?;
+        let mut call = about_token(&server, "introspection_endpoint", token, ACCESS_TOKEN)?;
+        call.authentication =
+            self.declared_authentication(Field::INTROSPECTION_ENDPOINT_AUTH_METHOD, credential);
         self.ask(&call).await
+    }
+
+    /// A revocation, in the server's own way where it has one.
+    fn revocation<'a>(
+        &'a self,
+        server: &'a Server,
+        credential: &'a Credential,
+        token: &SecretString,
+        hint: &str,
+    ) -> Result<Call<'a>> {
+        let mut call = about_token(server, "revocation_endpoint", token, hint)?;
+        call.purpose = Purpose::Revocation;
+        call.authentication =
+            self.declared_authentication(Field::REVOCATION_ENDPOINT_AUTH_METHOD, credential);
+        if self.config.dialect.has(Field::REVOCATION_TOKEN) {
+            // It knows of no other kind, and of no hint.
+            call.form.truncate(1);
+        }
+        Ok(call)
+    }
+
+    /// How requests to an endpoint authenticate, as a field declares it. Without a
+    /// secret no client authenticates by one.
+    fn declared_authentication<'a>(
+        &self,
+        field: Field,
+        credential: &'a Credential,
+    ) -> Option<Authentication<'a>> {
+        let name = self.config.dialect.get(field)?;
+        if name == ACCESS_TOKEN {
+            return Some(Authentication::AccessToken(&credential.access_token));
+        }
+        let method = config::named(ClientAuthentication::NAMES, name)?;
+        let has_secret = self.config.client_secret.is_some();
+        has_secret.then_some(Authentication::Client(method))
     }
 
     /// Whether the server is to be asked when the token expires, since it did not

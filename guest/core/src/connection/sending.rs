@@ -4,6 +4,7 @@
 use super::{Connection, from_secret_error};
 use crate::client_authentication::{self, ASSERTION_LIFETIME_SECONDS, Client};
 use crate::config::{BasicEncoding, ClientAuthentication, Grant, Parameter, Secret};
+use crate::dialect::Purpose;
 use crate::dpop::{self, Subject};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ServerError, ViolationKind};
@@ -22,12 +23,26 @@ use serde_json::Value;
 /// By how much a time may be off that a server is to believe.
 const TOLERATED_SKEW_MILLIS: u64 = 5000;
 
+/// How a request to another endpoint than the token endpoint is authenticated,
+/// where its provider has it otherwise there.
+#[derive(Clone, Copy)]
+pub(super) enum Authentication<'a> {
+    /// As a client, by that method.
+    Client(ClientAuthentication),
+    /// By the access token, as a request to the provider's API is.
+    AccessToken(&'a SecretString),
+}
+
 /// A request to an endpoint that the client authenticates at, without what is
 /// made for each sending: the assertion and the proof, neither of which may be
 /// used twice.
 pub(super) struct Call<'a> {
     pub server: &'a Server,
     pub endpoint: Endpoint,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How the client authenticates there, where that is declared.
+    pub authentication: Option<Authentication<'a>>,
     pub form: Form,
     /// What the config adds; `None` for a token request, which has more of it.
     pub further: Option<&'a [Parameter]>,
@@ -44,6 +59,8 @@ impl<'a> Call<'a> {
         Ok(Self {
             endpoint: server.token_endpoint()?,
             server,
+            purpose: Purpose::Other,
+            authentication: None,
             form,
             further: None,
             repeated: Vec::new(),
@@ -61,6 +78,8 @@ impl<'a> Call<'a> {
         Ok(Self {
             endpoint: server.optional_endpoint(endpoint)?,
             server,
+            purpose: Purpose::Other,
+            authentication: None,
             form,
             further: Some(further),
             repeated: Vec::new(),
@@ -233,7 +252,19 @@ impl<P: Platform> Connection<P> {
 
     /// The client as it authenticates to that server in one request.
     pub(super) async fn client(&self, server: &Server) -> Result<Client<'_>> {
-        let method = client_authentication::choose(&self.config, server);
+        self.client_at(server, None).await
+    }
+
+    async fn client_at(
+        &self,
+        server: &Server,
+        declared: Option<Authentication<'_>>,
+    ) -> Result<Client<'_>> {
+        let method = match declared {
+            None => client_authentication::choose(&self.config, server),
+            Some(Authentication::Client(method)) => method,
+            Some(Authentication::AccessToken(_)) => ClientAuthentication::None,
+        };
         let dialect = &self.config.dialect;
         let id = self.config.client_id.as_deref();
         let claims = || {
@@ -276,6 +307,10 @@ impl<P: Platform> Connection<P> {
                 .config
                 .basic_encoding
                 .unwrap_or(BasicEncoding::FormUrlencoded),
+            access_token: match declared {
+                Some(Authentication::AccessToken(token)) => Some(token.clone()),
+                _ => None,
+            },
         })
     }
 
@@ -292,7 +327,7 @@ impl<P: Platform> Connection<P> {
 
     /// The request of a call, ready to be sent once.
     pub(super) async fn ready(&self, call: &Call<'_>) -> Result<http::Request> {
-        let client = self.client(call.server).await?;
+        let client = self.client_at(call.server, call.authentication).await?;
         let (endpoint, mut form) = (call.endpoint.clone(), call.form.clone());
         if call.asserts
             && let Grant::JwtBearer {
@@ -312,7 +347,7 @@ impl<P: Platform> Connection<P> {
             if self.config.dpop {
                 let nonce = self.dpop_nonce.borrow().clone();
                 let subject = Subject {
-                    method: dpop::name_of(request.method),
+                    method: request.method.name(),
                     url: &request.url,
                     access_token: None,
                     nonce: nonce.as_deref(),
@@ -329,6 +364,7 @@ impl<P: Platform> Connection<P> {
             &client,
             form,
             further,
+            call.purpose,
         ))
     }
 
@@ -457,9 +493,6 @@ pub(super) fn refusal(
     secrets: &[SecretString],
 ) -> Option<Box<Error>> {
     let status = response.status;
-    if (200..300).contains(&status) {
-        return None;
-    }
     let body = json::parse_object(&response.body).unwrap_or_default();
     let text = |name: &str| {
         body.get(name)
@@ -467,12 +500,14 @@ pub(super) fn refusal(
             .map(|text| printable(text, secrets))
     };
     match text("error") {
+        // Some servers refuse with the status of a success.
         Some(code) if status < 500 && status != 429 => Some(Error::refused(ServerError::new(
             code,
             text("error_description"),
             text("error_uri"),
             Some(status),
         ))),
+        _ if (200..300).contains(&status) => None,
         _ => Some(Error::unavailable(format!(
             "{endpoint} answered with the status {status}"
         ))),

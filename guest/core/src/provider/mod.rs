@@ -13,6 +13,9 @@ use crate::endpoint::Endpoint;
 use tokenwell_providers::packing::{Packed, Text};
 use tokenwell_providers::pattern;
 
+/// What stands for the config's client identifier in a revocation endpoint.
+const CLIENT_ID: &str = "{client_id}";
+
 /// The packed catalogue.
 static CATALOGUE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/catalogue.bin"));
 
@@ -210,7 +213,8 @@ impl Provider {
     /// # Errors
     /// Everything that is wrong with the values: each is held against its
     /// pattern, so that a tenant cannot bring a path along or choose a host.
-    fn filled(&self, given: &[Parameter]) -> Result<Dialect, Vec<Problem>> {
+    fn filled(&self, config: &Config) -> Result<Dialect, Vec<Problem>> {
+        let given = &config.parameters;
         let mut problems = Vec::new();
         let mut problem = |name: &str, message: &str, mend: &str| {
             let field = ["parameters.", name].concat();
@@ -247,7 +251,17 @@ impl Provider {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let dialect = Dialect::new(lines_of(&entry, &|line| {
+        let mut entry = Dialect::new(entry);
+        if let Some(url) = entry.get(Field::REVOCATION_ENDPOINT)
+            && url.contains(CLIENT_ID)
+        {
+            let id = config.client_id.as_deref().unwrap_or_default();
+            // A segment of the path, and nothing that goes beyond it.
+            let is_segment = pattern::matches("[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", id);
+            let filled = url.replace(CLIENT_ID, if is_segment { id } else { "\u{1}" });
+            entry.text = entry.text.replace(url, &filled);
+        }
+        let dialect = Dialect::new(lines_of(&entry.text, &|line| {
             let field = Field(*line.as_bytes().first().unwrap_or(&0));
             let is_whole = !line.bytes().any(|byte| byte == 1);
             let is_for_people = matches!(
@@ -293,7 +307,7 @@ pub fn dialect(config: &Config) -> Result<Dialect, Vec<Problem>> {
         return Ok(Dialect::default());
     };
     match find(id) {
-        Some(provider) => provider.filled(&config.parameters),
+        Some(provider) => provider.filled(config),
         None => Err(vec![Problem::error(
             "provider",
             &["\"", id, "\" is not in the catalogue"].concat(),

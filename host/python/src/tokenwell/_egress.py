@@ -162,7 +162,8 @@ def of_config(
     urls = [url for url in fields.values() if url]
     issuers = [fields["issuer"]] if fields["issuer"] else []
     if provider is not None:
-        values = {one["name"]: one["default"] for one in provider["parameters"]}
+        values = {"client_id": config["client-id"]}
+        values |= {one["name"]: one["default"] for one in provider["parameters"]}
         values |= {one["name"]: one["value"] for one in config["parameters"]}
         for one in provider["endpoints"]:
             url = _filled_in(one["value"], values)

@@ -131,6 +131,9 @@ class PendingAuthorization:
     """Where the user is sent back to."""
     expires_at: int
     """When it is too late."""
+    url_expires_at: int | None
+    """Until when the URL can be opened, where the server has said so of the request that was
+    pushed to it (RFC 9126 section 2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +291,11 @@ def device_authorization(found: dict[str, Any]) -> DeviceAuthorization:
 
 def pending_authorization(found: dict[str, Any]) -> PendingAuthorization:
     return PendingAuthorization(
-        found["authorization-url"], found["state"], found["redirect-uri"], found["expires-at"]
+        found["authorization-url"],
+        found["state"],
+        found["redirect-uri"],
+        found["expires-at"],
+        found["url-expires-at"],
     )
 
 

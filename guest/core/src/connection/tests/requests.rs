@@ -171,6 +171,32 @@ mod pushing {
 
     /// Shows: RFC 9126.
     #[test]
+    fn until_when_the_url_can_be_opened_is_told_where_the_server_says_so() {
+        let config = r#"{"client_id": "id", "par": true, "redirect_uri": "http://127.0.0.1:1/cb",
+            "authorization_endpoint": "https://as.example/authorize",
+            "token_endpoint": "https://as.example/token",
+            "pushed_authorization_request_endpoint": "https://as.example/par"}"#;
+        for (answer, lifetime_millis) in [
+            (
+                r#"{"request_uri": "urn:x", "expires_in": 60}"#,
+                Some(60_000),
+            ),
+            (r#"{"request_uri": "urn:x"}"#, None),
+        ] {
+            let world = World::new();
+            world.answer_with(Answer::status(201, answer));
+            let connection = world.open(config);
+            let begun = run(connection.begin_authorization(&AuthorizationOptions::default()));
+            let begun = begun.expect("begun");
+            // The authorization has ten minutes.
+            let until = begun.url_expires_at;
+            let told = until.map(|until| 600_000 - begun.expires_at.millis_since(until));
+            assert_eq!(told, lifetime_millis);
+        }
+    }
+
+    /// Shows: RFC 9126.
+    #[test]
     fn the_url_is_that_of_rfc_9126() {
         // RFC 9126 section 2.2.
         let vectors: serde_json::Value =
