@@ -97,8 +97,10 @@ pub fn begin(
         .clone()
         .or_else(|| config.redirect_uri.clone())
         .ok_or_else(|| {
-            Error::not_authorized(
-                "there is no redirect URI: set redirect_uri, or give that of a listener".to_owned(),
+            Error::not_configured(
+                "redirect_uri",
+                "is missing, and the options have none",
+                "set it, or give that of a listener",
             )
         })?;
     let pending = PendingAuthorization {

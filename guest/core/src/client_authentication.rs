@@ -56,12 +56,7 @@ fn signs_otherwise(config: &Config, server: &Server) -> bool {
         Grant::JwtBearer {
             assertion: None, ..
         } => true,
-        _ => {
-            config.dpop
-                || config.request_object
-                || server.requires_signed_requests
-                || config.dialect.makes_secret(config)
-        }
+        _ => config.dpop || config.signs_requests(server) || config.dialect.makes_secret(config),
     }
 }
 

@@ -45,9 +45,19 @@ pub struct Expected<'a> {
     pub server_now: Timestamp,
 }
 
-/// A violation that names what is wrong with the id_token.
+/// A violation that names what is wrong with the id_token, or with claims of the
+/// user that are signed like one.
 pub(crate) fn violation(message: &str) -> Box<Error> {
     Error::violation(ViolationKind::IdToken, message)
+}
+
+/// What a JWT is, as a message begins.
+pub(crate) const ID_TOKEN: &str = "the id_token";
+pub(crate) const USERINFO: &str = "the userinfo";
+
+/// What is wrong with what.
+pub(crate) fn wrong(what: &str, how: &str) -> Box<Error> {
+    violation(&[what, " ", how].concat())
 }
 
 /// Whether an id_token has no `nonce` at all, which is another thing than a wrong
@@ -85,7 +95,7 @@ pub(crate) fn check<'a>(
         }
         _ => {}
     }
-    check_parties(&token, expected.issuer, expected.client_id)?;
+    check_parties(ID_TOKEN, &token, expected.issuer, expected.client_id)?;
     if token.text("sub").is_none_or(str::is_empty) {
         return Err(violation("the id_token names no user"));
     }
@@ -113,8 +123,10 @@ pub(crate) fn check<'a>(
     Ok(token)
 }
 
-/// Numbers 2 to 5 of section 3.1.3.7: by whom and for whom.
+/// Numbers 2 to 5 of section 3.1.3.7: by whom and for whom. `what` is what the
+/// token is.
 pub(crate) fn check_parties(
+    what: &str,
     token: &Received<'_>,
     issuer: Option<&str>,
     client_id: &str,
@@ -122,7 +134,7 @@ pub(crate) fn check_parties(
     let is_expected =
         |found: &str| issuer.is_none_or(|expected| is_issuer(found, expected, &token.claims));
     if !token.text("iss").is_some_and(is_expected) {
-        return Err(violation("the id_token is from another issuer"));
+        return Err(wrong(what, "is from another issuer"));
     }
     let audience: Vec<&str> = match token.claims.get("aud") {
         Some(Value::String(one)) => vec![one],
@@ -130,15 +142,11 @@ pub(crate) fn check_parties(
         _ => Vec::new(),
     };
     if !audience.contains(&client_id) {
-        return Err(violation("the id_token is for another client"));
+        return Err(wrong(what, "is for another client"));
     }
     match token.text("azp") {
-        Some(party) if party != client_id => {
-            Err(violation("the id_token was issued to another client"))
-        }
-        None if audience.len() > 1 => Err(violation(
-            "the id_token has several audiences and names no azp",
-        )),
+        Some(party) if party != client_id => Err(wrong(what, "was issued to another client")),
+        None if audience.len() > 1 => Err(wrong(what, "has several audiences and names no azp")),
         _ => Ok(()),
     }
 }

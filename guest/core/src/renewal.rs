@@ -125,9 +125,9 @@ pub fn fresh_until(
     received_at.plus_millis(lifetime_millis - window)
 }
 
-/// When a failed attempt is tried again: after the pause that the server asks
-/// for, else after one that doubles with each failure, shortened by up to a
-/// quarter.
+/// When a failed attempt is tried again: after a pause that doubles with each
+/// failure, shortened by up to a quarter, or the one that the server asks for
+/// where that is longer.
 pub fn retry_at(
     now: Timestamp,
     attempts: u32,
@@ -135,26 +135,19 @@ pub fn retry_at(
     policy: &RenewalPolicy,
     random: &impl Random,
 ) -> Timestamp {
-    if let Some(wait) = retry_after_millis {
-        return now.plus_millis(wait);
-    }
     let first = u64::from(policy.first_retry_seconds.unwrap_or(1)) * 1000;
     let longest = u64::from(policy.max_retry_seconds.unwrap_or(300)) * 1000;
     let doublings = attempts.saturating_sub(1).min(20);
     let pause = first.saturating_mul(1 << doublings).min(longest);
-    now.plus_millis(pause - below(pause / 4 + 1, random))
+    let pause = pause - below(pause / 4 + 1, random);
+    now.plus_millis(pause.max(retry_after_millis.unwrap_or(0)))
 }
 
 /// Whether an attempt may be made now, or the last failure asks for patience. A
 /// clock that was set back does not prolong the pause beyond its length.
-pub fn may_try(failure: Option<&Failure>, binding: &str, now: Timestamp) -> bool {
-    let Some(failure) = failure else {
-        return true;
-    };
-    let Some(retry_at) = failure.retry_at else {
-        return true;
-    };
-    failure.binding != binding || now >= retry_at || now < failure.at
+pub fn may_try(failure: &Failure, now: Timestamp) -> bool {
+    let retry_at = failure.retry_at;
+    retry_at.is_none_or(|retry_at| now >= retry_at || now < failure.at)
 }
 
 /// A random number below a bound. The bias of the remainder is of no concern:
@@ -348,19 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_goes_before_the_doubling() {
-        let at = retry_at(
-            Timestamp(0),
-            9,
-            Some(7000),
-            &RenewalPolicy::default(),
-            &Fixed(255),
-        );
-        assert_eq!(at, Timestamp(7000));
+    fn the_longer_pause_counts_the_servers_or_that_of_the_failures() {
+        for (attempts, retry_after, pause) in [(1, 7000, 7000), (9, 7000, 256_000), (3, 0, 4000)] {
+            let policy = RenewalPolicy::default();
+            let at = retry_at(
+                Timestamp(0),
+                attempts,
+                Some(retry_after),
+                &policy,
+                &Fixed(0),
+            );
+            assert_eq!(at, Timestamp(pause));
+        }
     }
 
     #[test]
-    fn a_failure_asks_for_patience_until_its_time_or_another_config() {
+    fn a_failure_asks_for_patience_until_its_time() {
         let failure = Failure {
             at: Timestamp(100),
             attempts: 1,
@@ -368,11 +364,9 @@ mod tests {
             binding: "b".to_owned(),
             cause: FailureCause::Unavailable(String::new()),
         };
-        assert!(!may_try(Some(&failure), "b", Timestamp(150)));
-        assert!(may_try(Some(&failure), "b", Timestamp(200)));
-        assert!(may_try(Some(&failure), "other", Timestamp(150)));
+        assert!(!may_try(&failure, Timestamp(150)));
+        assert!(may_try(&failure, Timestamp(200)));
         // The clock was set back.
-        assert!(may_try(Some(&failure), "b", Timestamp(50)));
-        assert!(may_try(None, "b", Timestamp(0)));
+        assert!(may_try(&failure, Timestamp(50)));
     }
 }

@@ -10,6 +10,17 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// The same moment by a server's clock, of which the host's is known, and how
+    /// far the server's is ahead of it, in milliseconds.
+    pub fn by_server(self, skew_millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(skew_millis))
+    }
+
+    /// The same moment by the host's clock, of which the server's is known.
+    pub fn by_host(self, skew_millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(skew_millis.saturating_neg()))
+    }
+
     /// How many milliseconds this point is after an earlier one; 0 if it is not.
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -455,6 +455,15 @@ impl<'a> Entry<'a> {
                 self.refuse(name, format!("is of no use without {needed}"));
             }
         }
+        let text = |name: &str| self.fields.get(name).and_then(Value::as_str);
+        let format = text("revocation_request_format");
+        let method = text("revocation_endpoint_auth_method");
+        if format == Some("query") && matches!(method, None | Some("client_secret_post")) {
+            self.refuse(
+                "revocation_request_format",
+                "would put the secret into the URL: name another revocation_endpoint_auth_method",
+            );
+        }
         if let Some(Value::Array(servers)) = self.fields.get("callback_servers") {
             for server in servers.iter().filter_map(Value::as_str) {
                 if url_problem(server).is_some() || server[8..].contains(['/', '?']) {

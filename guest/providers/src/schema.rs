@@ -94,6 +94,14 @@ const METHODS: &[&str] = &[
     "self_signed_tls_client_auth",
 ];
 
+/// Those of endpoints that are about a token, which may be shown itself.
+const METHODS_ABOUT_TOKENS: &[&str] = &[
+    "none",
+    "client_secret_basic",
+    "client_secret_post",
+    "access_token",
+];
+
 /// Every field. The order is that of the compiled form, in which an entry is
 /// read from the first line on: what is asked for most often goes first.
 pub const FIELDS: &[Field] = &[
@@ -202,10 +210,10 @@ pub const FIELDS: &[Field] = &[
     field("revocation_method", Choice(&["DELETE"]), Behaviour).says("Tokens are revoked by %."),
     field(
         "revocation_endpoint_auth_method",
-        Choice(&["client_secret_basic", "client_secret_post", "access_token"]),
+        Choice(METHODS_ABOUT_TOKENS),
         Behaviour,
     )
-    .says("A revocation authenticates by %."),
+    .says("The authentication method of a revocation is %."),
     field(
         "revocation_request_format",
         Choice(&["form", "json", "query", "none"]),
@@ -221,10 +229,10 @@ pub const FIELDS: &[Field] = &[
     .says("A revocation takes the % alone."),
     field(
         "introspection_endpoint_auth_method",
-        Choice(&["client_secret_basic", "client_secret_post", "access_token"]),
+        Choice(METHODS_ABOUT_TOKENS),
         Behaviour,
     )
-    .says("An introspection authenticates by %."),
+    .says("The authentication method of an introspection is %."),
     // The token response.
     field("response_wrapper", Text, Behaviour).says("The token response is wrapped in %."),
     field("response_fields", Map, Behaviour).says("The token response has $ at %."),

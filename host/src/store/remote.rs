@@ -202,7 +202,8 @@ struct Shared<S: Server> {
     server: S,
     slot: tokio::sync::Mutex<Slot<S::Connection>>,
     turnstiles: Turnstiles,
-    /// The greatest fence that was given back in this process, for each key.
+    /// The greatest fence that was given back in this process, for each key of
+    /// which the server may not know yet.
     given_back: Mutex<HashMap<String, u64>>,
     /// The tasks that tell the server of leases that were dropped.
     releasing: Mutex<Vec<JoinHandle<()>>>,
@@ -458,6 +459,15 @@ impl<S: Server> Shared<S> {
         *greatest = fence.max(*greatest);
     }
 
+    /// The server knows of the fence that was given back.
+    fn has_been_told(&self, key: &str, fence: u64) {
+        let given_back = self.given_back.lock();
+        let mut given_back = given_back.unwrap_or_else(PoisonError::into_inner);
+        if given_back.get(key) == Some(&fence) {
+            given_back.remove(key);
+        }
+    }
+
     fn releasing(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.releasing
             .lock()
@@ -526,13 +536,16 @@ impl<S: Server> Shared<S> {
                 return;
             }
         }
-        // Where the server cannot be told, it will see by the deadline.
-        let _ = self
+        let released = self
             .run(Twice::Harmless, |connection| {
                 let key = Arc::clone(&key);
                 async move { connection.release_lease(&key, fence).await }
             })
             .await;
+        // Where the server cannot be told, it will see by the deadline.
+        if released.is_ok() {
+            self.has_been_told(&key, fence);
+        }
     }
 }
 
@@ -845,6 +858,17 @@ mod tests {
         time::sleep(Duration::from_secs(60)).await;
         assert_eq!(count(&noted.releases), 1);
         assert_eq!(count(&noted.renewals), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_back_is_remembered_until_the_server_knows() {
+        let (remote, _) = fake();
+        let lease = taken(&remote, 120).await;
+        let fence = lease.fence();
+        drop(lease);
+        assert_eq!(remote.0.given_back("k"), Some(fence));
+        remote.settle().await;
+        assert_eq!(remote.0.given_back("k"), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ pub use json::{format, parse, registered_grant_type};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};
 
 use crate::dialect::{Dialect, Field};
+use crate::metadata::Server;
 use crate::secret::SecretString;
 use std::fmt;
 
@@ -441,6 +442,20 @@ impl Config {
     /// user.
     pub fn wants_offline_access(&self) -> bool {
         self.offline_access.unwrap_or(self.grant.needs_user())
+    }
+
+    /// Whether authorization requests are pushed to that server (RFC 9126).
+    pub fn pushes(&self, server: &Server) -> bool {
+        match self.pushed_authorization {
+            PushedAuthorization::Always => true,
+            PushedAuthorization::Never => false,
+            PushedAuthorization::Auto => server.requires_pushed_authorization,
+        }
+    }
+
+    /// Whether authorization requests to that server are signed (RFC 9101).
+    pub fn signs_requests(&self, server: &Server) -> bool {
+        self.request_object || server.requires_signed_requests
     }
 
     /// Whether the provider declares where the server's endpoints are, so that

@@ -1,7 +1,7 @@
 //! A config with every default filled in, for an "Advanced" form.
 
 use super::check::without_user;
-use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant};
+use super::{Config, DEFAULT_TIMEOUT_SECONDS, Grant, ResponseMode};
 use crate::authorization;
 use crate::client_authentication;
 use crate::dialect::{Dialect, Field};
@@ -59,15 +59,26 @@ pub fn resolve(config: &Config, server: &Server) -> Vec<ResolvedField> {
             put(name, Value::from(url.as_str()));
         }
     }
+    for (name, is_on) in [
+        ("dpop", config.dpop),
+        ("ignore_cookie_policy", config.ignore_cookie_policy),
+    ] {
+        put(name, Value::from(is_on));
+    }
+    let scope = authorization::requested_scope(config, server);
+    if config.grant.needs_user() && !scope.is_empty() {
+        put("scope", Value::from(scope.join(" ")));
+    }
     if config.grant == Grant::AuthorizationCode {
+        let mode = config.response_mode.unwrap_or(ResponseMode::Query);
+        put("response_mode", Value::from(mode.as_str()));
+        put("par", Value::from(config.pushes(server)));
+        put("request_object", Value::from(config.signs_requests(server)));
         put("pkce", Value::from(config.pkce));
-        let scope = authorization::requested_scope(config, server);
         let prompt = authorization::effective_prompt(&[], config, &scope);
         let prompt: Vec<_> = prompt.iter().map(|prompt| prompt.as_str()).collect();
-        for (name, words) in [("scope", scope.join(" ")), ("prompt", prompt.join(" "))] {
-            if !words.is_empty() {
-                put(name, Value::from(words));
-            }
+        if !prompt.is_empty() {
+            put("prompt", Value::from(prompt.join(" ")));
         }
     }
     let mut resolved = Vec::with_capacity(fields.len());

@@ -5,7 +5,7 @@ use super::renew::{NewCredential, id_token_ignored, unbound};
 use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};
-use crate::config::{Grant, Parameter, PushedAuthorization};
+use crate::config::{Grant, Parameter};
 use crate::dialect::{self, Field};
 use crate::error::{Error, Result, ViolationKind};
 use crate::event::{Event, EventKind};
@@ -106,12 +106,8 @@ impl<P: Platform> Connection<P> {
         form.retain(|(name, _)| {
             token_request::is_new(dialect.authorization_parameter(name), &further)
         });
-        let pushes = match self.config.pushed_authorization {
-            PushedAuthorization::Always => true,
-            PushedAuthorization::Never => false,
-            PushedAuthorization::Auto => server.requires_pushed_authorization,
-        };
-        if self.config.request_object || server.requires_signed_requests {
+        let pushes = self.config.pushes(server);
+        if self.config.signs_requests(server) {
             let request = self.request_object(server, &form, &further).await?;
             // OpenID Connect Core section 6.1 wants the last two outside as well;
             // in what is pushed they have no place (RFC 9126 section 3).
@@ -366,7 +362,7 @@ impl<P: Platform> Connection<P> {
             max_age: self.config.max_age.filter(|_| nonce.is_some()),
             subject: None,
             access_token: &response.access_token,
-            server_now: Timestamp(http.arrived_at.0.saturating_add_signed(skew)),
+            server_now: http.arrived_at.by_server(skew),
         };
         let mut ignored = None;
         match &response.id_token {

@@ -60,7 +60,7 @@ fn is_object(response: &http::Response) -> bool {
 /// as it is by hand, if that is enough.
 ///
 /// # Errors
-/// Not authorized, where the issuer is no URL; unavailable or a violation, where
+/// Not configured, where the issuer is no URL; unavailable or a violation, where
 /// the metadata cannot be had or believed.
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub(super) async fn discover(
@@ -69,7 +69,7 @@ pub(super) async fn discover(
     by_hand: Option<Server>,
     timeout_millis: u64,
 ) -> Result<Server> {
-    let url = endpoint("the issuer", issuer)?;
+    let url = given("issuer", issuer)?;
     let found = first_of(platform, metadata::discovery_urls(&url), timeout_millis).await?;
     if let Some(by_hand) = by_hand
         && !found.as_ref().is_some_and(is_object)
@@ -91,16 +91,19 @@ pub(super) async fn discover(
 /// its challenge to a request without a token, else from the well-known places.
 ///
 /// # Errors
-/// Not authorized, where the URL cannot be called; unavailable or a violation,
+/// Not configured, where the URL cannot be called; unavailable or a violation,
 /// where the metadata cannot be had or believed.
 #[cfg_attr(target_family = "wasm", tokenwell_blocking::blocking)]
 pub async fn discover_resource(platform: &impl Platform, url: &str) -> Result<String> {
-    let url = endpoint("the resource", url)?;
+    let url = given("url", url)?;
     let response = platform.send(get(url.clone(), TIMEOUT_MILLIS)).await;
     let response = response.map_err(|failure| from_http_failure(&url, failure))?;
     let told = challenge::of(&response);
     let places = match challenge::parameter(&told, "resource_metadata") {
-        Some(place) => vec![endpoint("the address of the resource's metadata", place)?],
+        Some(place) => vec![metadata::endpoint(
+            "resource_metadata",
+            &Some(place.to_owned()),
+        )?],
         None => resource::metadata_urls(&url),
     };
     let found = first_of(platform, places, TIMEOUT_MILLIS).await?;
@@ -136,12 +139,12 @@ pub async fn register_client(
     json::parse_object(client_metadata.as_bytes())
         .map_err(|what| Error::not_configured("client metadata", &what, "write one JSON object"))?;
     let server = discover(platform, issuer, None, TIMEOUT_MILLIS).await?;
-    let Some(url) = &server.registration_endpoint else {
+    if server.registration_endpoint.is_none() {
         return Err(Error::unsupported(format!(
             "{issuer} registers no clients by itself; register this one on the server's own page"
         )));
-    };
-    let url = endpoint("the registration_endpoint", url)?;
+    }
+    let url = metadata::endpoint("registration_endpoint", &server.registration_endpoint)?;
     let mut request = get(url.clone(), TIMEOUT_MILLIS);
     request.method = http::Method::Post;
     request.body = SecretString::new(client_metadata);
@@ -174,6 +177,8 @@ pub(super) fn bearer(token: &SecretString) -> SecretString {
     SecretString::new(format!("Bearer {}", token.reveal()))
 }
 
-fn endpoint(what: &str, url: &str) -> Result<Endpoint> {
-    Endpoint::parse(url).map_err(|wrong| Error::not_authorized(format!("{what} {wrong}")))
+/// A URL that the caller has given.
+fn given(name: &str, url: &str) -> Result<Endpoint> {
+    let mend = "name an https URL, or http for this machine";
+    Endpoint::parse(url).map_err(|wrong| Error::not_configured(name, wrong, mend))
 }

@@ -10,7 +10,7 @@ use crate::dpop::{self, Subject};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ServerError, ViolationKind};
 use crate::http;
-use crate::id_token::{self, Expected, KEYED_WITH_SECRET, violation};
+use crate::id_token::{self, Expected, ID_TOKEN, KEYED_WITH_SECRET, USERINFO, violation, wrong};
 use crate::json::{self, Object};
 use crate::jws::{self, Received};
 use crate::metadata::{self, Server};
@@ -52,7 +52,7 @@ impl<P: Platform> Connection<P> {
         server: &Server,
     ) -> Result<()> {
         let token = id_token::check(id_token, expected)?;
-        self.verify(&token, server).await
+        self.verify(ID_TOKEN, &token, server).await
     }
 
     /// Checks the signature of what the server signed. Keys that were read a
@@ -61,30 +61,34 @@ impl<P: Platform> Connection<P> {
     /// # Errors
     /// A violation; unavailable, where the keys cannot be had; what the host says
     /// where it cannot verify.
-    async fn verify(&self, token: &Received<'_>, server: &Server) -> Result<()> {
+    async fn verify(&self, what: &str, token: &Received<'_>, server: &Server) -> Result<()> {
         if token.algorithm() == KEYED_WITH_SECRET {
             let secret = match &self.config.client_secret {
                 Some(secret) => Some(self.reveal("client_secret", secret).await?),
                 None => None,
             };
             let is_signed = secret.is_some_and(|secret| token.is_keyed_with(&secret));
-            return is_signed.then_some(()).ok_or_else(forged);
+            return is_signed.then_some(()).ok_or_else(|| forged(what));
         }
         let Some(url) = &server.endpoints.jwks else {
             return Ok(());
         };
         if let Some(keys) = self.keys_at_hand(url)
-            && self.is_signed_by_one_of(&keys, token).await.is_ok()
+            && self.is_signed_by_one_of(&keys, what, token).await.is_ok()
         {
             return Ok(());
         }
         let keys = self.read_keys(url).await?;
-        self.is_signed_by_one_of(&keys, token).await
+        self.is_signed_by_one_of(&keys, what, token).await
     }
 
-    async fn is_signed_by_one_of(&self, keys: &[Value], token: &Received<'_>) -> Result<()> {
-        let key = jws::select(keys, &token.header)
-            .map_err(|what| violation(&format!("the id_token {what}")))?;
+    async fn is_signed_by_one_of(
+        &self,
+        keys: &[Value],
+        what: &str,
+        token: &Received<'_>,
+    ) -> Result<()> {
+        let key = jws::select(keys, &token.header).map_err(|how| wrong(what, how))?;
         let key = json::text(&Value::Object(key.clone()));
         let verified = self.platform.verify(
             &key,
@@ -95,7 +99,7 @@ impl<P: Platform> Connection<P> {
         let is_signed = verified
             .await
             .map_err(|error| from_secret_error("jwks_uri", error))?;
-        is_signed.then_some(()).ok_or_else(forged)
+        is_signed.then_some(()).ok_or_else(|| forged(what))
     }
 
     fn keys_at_hand(&self, url: &str) -> Option<Rc<Vec<Value>>> {
@@ -275,11 +279,16 @@ impl<P: Platform> Connection<P> {
         let token = Received::parse(text.trim())
             .ok_or_else(|| violation("the userinfo is not a signed JWT"))?;
         let client_id = self.config.client_id.as_deref().unwrap_or_default();
-        id_token::check_parties(&token, self.issuer_of_id_tokens(server), client_id)?;
+        id_token::check_parties(
+            USERINFO,
+            &token,
+            self.issuer_of_id_tokens(server),
+            client_id,
+        )?;
         if token.algorithm() != KEYED_WITH_SECRET && !jws::is_accepted(token.algorithm()) {
-            return Err(forged());
+            return Err(forged(USERINFO));
         }
-        self.verify(&token, server).await?;
+        self.verify(USERINFO, &token, server).await?;
         Ok(token.claims)
     }
 }
@@ -290,6 +299,6 @@ pub(super) fn subject_of(id_token: &SecretString) -> Option<String> {
     token.text("sub").map(str::to_owned)
 }
 
-fn forged() -> Box<Error> {
-    violation("the id_token is not signed by the server")
+fn forged(what: &str) -> Box<Error> {
+    wrong(what, "is not signed by the server")
 }

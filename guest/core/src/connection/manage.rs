@@ -3,7 +3,7 @@
 
 use super::renew::error_of;
 use super::sending::{Authentication, Call, refusal};
-use super::{Connection, from_http_failure};
+use super::{Connection, TokenOptions, from_http_failure};
 use crate::config::{self, ClientAuthentication, Problem, Severity};
 use crate::dialect::{Field, Purpose};
 use crate::error::{Error, Reauthorization, Result};
@@ -75,10 +75,7 @@ impl<P: Platform> Connection<P> {
     pub async fn status(&self) -> Result<Status> {
         let record = self.load().await?.record;
         let credential = self.credential_in(&record);
-        let failure = record
-            .failure
-            .as_ref()
-            .filter(|f| f.binding == self.binding);
+        let failure = self.failure_in(&record);
         let warnings = self
             .problems
             .iter()
@@ -106,10 +103,7 @@ impl<P: Platform> Connection<P> {
         }
         let credential = self.credential_in(record);
         let is_valid = credential.is_some_and(|c| renewal::is_valid(c, self.platform.now()));
-        let failure = record
-            .failure
-            .as_ref()
-            .filter(|f| f.binding == self.binding);
+        let failure = self.failure_in(record);
         match (credential, failure) {
             // An outage is no error while there is a token.
             (Some(_), Some(failure)) if is_valid && is_passing(&failure.cause) => {
@@ -202,6 +196,12 @@ impl<P: Platform> Connection<P> {
     /// revocation endpoint; refused; unavailable; storage.
     pub async fn revoke(&self) -> Result<()> {
         self.ensure_configured()?;
+        let dialect = &self.config.dialect;
+        if dialect.get(Field::REVOCATION_ENDPOINT_AUTH_METHOD) == Some(ACCESS_TOKEN) {
+            // One that has expired would not be let in. Where none is to be had,
+            // the server says what it makes of the old one.
+            let _ = self.token(&TokenOptions::default()).await;
+        }
         // Under the lease, or a renewal would bring a token that nobody revokes.
         let _lease = self.lease().await?;
         let record = self.load().await?.record;
@@ -215,7 +215,7 @@ impl<P: Platform> Connection<P> {
             .map(|token| (token, REFRESH_TOKEN))
             .into_iter()
             .chain([(&credential.access_token, ACCESS_TOKEN)]);
-        let taken = self.config.dialect.get(Field::REVOCATION_TOKEN);
+        let taken = dialect.get(Field::REVOCATION_TOKEN);
         if taken == Some(REFRESH_TOKEN) && refresh_token.is_none() {
             return Err(Error::unsupported(
                 "the server revokes refresh tokens alone, and the connection has none".to_owned(),
@@ -244,7 +244,6 @@ impl<P: Platform> Connection<P> {
             }
         }
         let now = self.platform.now();
-        let dialect = &self.config.dialect;
         let mut events = Vec::new();
         for quirk in dialect.sentences(Field::REVOCATION_METHOD, Field::REVOCATION_TOKEN) {
             events.push(Event::new(now, EventKind::QuirkApplied, quirk));
@@ -320,8 +319,8 @@ impl<P: Platform> Connection<P> {
             return Some(Authentication::AccessToken(&credential.access_token));
         }
         let method = config::named(ClientAuthentication::NAMES, name)?;
-        let has_secret = self.config.client_secret.is_some();
-        has_secret.then_some(Authentication::Client(method))
+        let is_possible = !method.needs_secret() || self.config.client_secret.is_some();
+        is_possible.then_some(Authentication::Client(method))
     }
 
     /// Whether the server is to be asked when the token expires, since it did not
@@ -370,9 +369,8 @@ fn about_token<'a>(
 fn expiry_in(known: &Object, credential: &Credential) -> Option<Timestamp> {
     let is_active = known.get("active") == Some(&Value::Bool(true));
     let expiry = known.get("exp").filter(|_| is_active)?.as_u64()?;
-    let by_server = Timestamp::from_seconds(expiry);
-    let expiry = by_server.0.saturating_add_signed(-credential.skew_millis);
-    Some(Timestamp(expiry)).filter(|expiry| *expiry > credential.received_at)
+    let expiry = Timestamp::from_seconds(expiry).by_host(credential.skew_millis);
+    Some(expiry).filter(|expiry| *expiry > credential.received_at)
 }
 
 pub(super) fn no_credential() -> Box<Error> {

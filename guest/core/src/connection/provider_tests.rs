@@ -840,6 +840,163 @@ fn what_another_server_issued_is_shown_to_no_endpoint_of_the_provider() {
     }
 }
 
+/// Shows: guest/providers/README.md, requests.
+mod revocation {
+    use super::*;
+
+    const LONG: &str = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
+
+    /// An authorized connection to a provider whose revocation endpoint answers so.
+    fn answered(provider: &str, answers: &[(u16, &str)]) -> (Flow, Result<()>) {
+        let flow = Flow::open(provider, "");
+        flow.authorize("", &[LONG]);
+        for (status, body) in answers {
+            flow.world.answer_with(Answer::status(*status, body));
+        }
+        let outcome = run(flow.connection.revoke());
+        (flow, outcome)
+    }
+
+    fn last(flow: &Flow) -> (&'static str, String, String) {
+        let received = flow.world.received.borrow();
+        let last = received.last().expect("a request");
+        (last.method, last.url.clone(), last.body.clone())
+    }
+
+    #[test]
+    fn its_method_format_names_and_authentication_are_as_they_are_declared() {
+        let (flow, outcome) = answered("github", &[(204, "")]);
+        outcome.expect("revoked");
+        let url = "https://api.github.com/applications/id/token";
+        let body = r#"{"access_token":"a"}"#;
+        assert_eq!(last(&flow), ("DELETE", url.to_owned(), body.to_owned()));
+        assert_eq!(
+            (flow.header("authorization"), flow.header("content-type")),
+            (
+                Some(format!("Basic {}", crate::base64::base64(b"id:s+e%26c"))),
+                Some("application/json".to_owned())
+            )
+        );
+        assert!(
+            flow.quirks()
+                .iter()
+                .any(|quirk| quirk == "Tokens are revoked by DELETE.")
+        );
+    }
+
+    #[test]
+    fn an_identifier_that_is_more_than_a_segment_of_the_path_is_put_into_none() {
+        let world = World::new();
+        let config = |id| {
+            format!(
+                r#"{{"provider": "github", "client_id": "{id}", "client_secret": "s",
+                    "redirect_uri": "https://app.example/cb"}}"#
+            )
+        };
+        for (id, is_there) in [
+            ("Iv1.a-b_c", true),
+            ("a/../b", false),
+            ("..", false),
+            ("a b", false),
+        ] {
+            let fields = run(world.open(&config(id)).resolve()).expect("resolved");
+            let has_one = fields
+                .iter()
+                .any(|field| field.name == "revocation_endpoint");
+            assert_eq!(has_one, is_there, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_access_token_stands_for_the_client_where_that_is_declared() {
+        let (flow, outcome) = answered("slack", &[(200, r#"{"ok":true,"revoked":true}"#)]);
+        outcome.expect("revoked");
+        let (method, url, body) = last(&flow);
+        assert_eq!(
+            (method, url.as_str(), body.as_str()),
+            ("POST", "https://slack.com/api/auth.revoke", "")
+        );
+        assert_eq!(
+            (flow.header("authorization"), flow.header("content-type")),
+            (Some("Bearer a".to_owned()), None)
+        );
+    }
+
+    #[test]
+    fn a_token_that_has_expired_is_renewed_before_it_stands_for_the_client() {
+        let flow = Flow::open("whoop", "");
+        flow.authorize("", &[GOOD]);
+        flow.world.pass(3600);
+        let renewed =
+            r#"{"access_token":"b","token_type":"Bearer","expires_in":3600,"refresh_token":"q"}"#;
+        flow.world.answer_with(Answer::status(200, renewed));
+        flow.world.answer_with(Answer::status(204, ""));
+        run(flow.connection.revoke()).expect("revoked");
+        assert_eq!(last(&flow).0, "DELETE");
+        assert_eq!(flow.header("authorization").as_deref(), Some("Bearer b"));
+    }
+
+    #[test]
+    fn a_refusal_with_the_status_200_keeps_the_credential() {
+        let (flow, outcome) = answered(
+            "slack",
+            &[(200, r#"{"ok":false,"error":"account_inactive"}"#)],
+        );
+        assert!(matches!(outcome.unboxed(), Err(Error::Refused(_))));
+        assert_eq!(flow.token().access_token.reveal(), "a");
+    }
+
+    #[test]
+    fn one_token_is_sent_where_the_server_takes_no_other_kind() {
+        let (flow, outcome) = answered("zoho", &[(200, r#"{"status":"success"}"#)]);
+        outcome.expect("revoked");
+        let (method, url, body) = last(&flow);
+        let wanted = "https://accounts.zoho.com/oauth/v2/token/revoke?token=r&client_id=id";
+        assert_eq!((method, url.as_str(), body.as_str()), ("POST", wanted, ""));
+        let flow = Flow::open("asana", "");
+        flow.authorize("", &[r#"{"access_token":"a","token_type":"Bearer"}"#]);
+        let outcome = run(flow.connection.revoke()).unboxed();
+        assert!(matches!(outcome, Err(Error::Unsupported(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn both_tokens_are_revoked_with_what_is_declared_of_the_endpoint_alone() {
+        let (flow, outcome) = answered("mollie", &[(204, ""), (204, "")]);
+        outcome.expect("revoked");
+        for (back, token, hint) in [(1, "r", "refresh_token"), (0, "a", "access_token")] {
+            let sent = flow.sent(back);
+            assert_eq!(
+                (sent["token"].as_str(), sent["token_type_hint"].as_str()),
+                (token, hint)
+            );
+        }
+        assert_eq!(last(&flow).0, "DELETE");
+        let (flow, outcome) = answered("strava", &[(200, "")]);
+        outcome.expect("revoked");
+        // Token requests have the secret in the form.
+        assert_eq!(flow.sent(0).get("client_secret"), None);
+        assert!(
+            flow.header("authorization")
+                .is_some_and(|value| value.starts_with("Basic "))
+        );
+    }
+
+    #[test]
+    fn an_introspection_shows_the_token_where_that_is_declared() {
+        let flow = Flow::open("attio", "");
+        flow.authorize(
+            "",
+            &[
+                r#"{"access_token":"a","token_type":"Bearer"}"#,
+                r#"{"active":true}"#,
+            ],
+        );
+        assert_eq!(flow.url(0), "https://app.attio.com/oauth/introspect");
+        assert_eq!(flow.header("authorization").as_deref(), Some("Bearer a"));
+        assert_eq!(flow.sent(0).get("client_secret"), None);
+    }
+}
+
 #[test]
 fn the_endpoints_of_a_provider_that_has_several_hosts_stay_where_they_are() {
     let revocation = |further| {

@@ -148,7 +148,7 @@ impl<P: Platform> Connection<P> {
     }
 
     /// The last failure, where it is one of this config.
-    fn failure_in<'a>(&self, record: &'a Record) -> Option<&'a Failure> {
+    pub(super) fn failure_in<'a>(&self, record: &'a Record) -> Option<&'a Failure> {
         let failure = record.failure.as_ref();
         failure.filter(|failure| failure.binding == self.binding)
     }
@@ -158,7 +158,7 @@ impl<P: Platform> Connection<P> {
     async fn hindrance(&self, record: &Record, demand: &Demand) -> Option<Box<Error>> {
         let is_asked_for = matches!(demand, Demand::NewerThan(_));
         if let Some(failure) = self.failure_in(record).filter(|_| !is_asked_for) {
-            let may_try = renewal::may_try(Some(failure), &self.binding, self.platform.now());
+            let may_try = renewal::may_try(failure, self.platform.now());
             if !may_try || failure.is_final() && !self.is_given_another(record).await {
                 return Some(error_of(failure));
             }
@@ -812,7 +812,7 @@ impl<P: Platform> Connection<P> {
             max_age: None,
             subject: subject.as_deref(),
             access_token: &credential.access_token,
-            server_now: Timestamp(credential.received_at.0.saturating_add_signed(skew)),
+            server_now: credential.received_at.by_server(skew),
         };
         self.check_id_token(id_token, &expected, &credential.server)
             .await
@@ -978,10 +978,8 @@ impl<P: Platform> Connection<P> {
     /// error of it. The credential stays as it is.
     async fn note_failure(&self, begun: &Version, setback: Setback) -> Box<Error> {
         let now = self.platform.now();
-        let earlier = begun.record.failure.as_ref();
-        let attempts = earlier
-            .filter(|earlier| earlier.binding == self.binding)
-            .map_or(1, |earlier| earlier.attempts.saturating_add(1));
+        let earlier = self.failure_in(&begun.record);
+        let attempts = earlier.map_or(1, |earlier| earlier.attempts.saturating_add(1));
         let mut failure = Failure {
             at: now,
             attempts,

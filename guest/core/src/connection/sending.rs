@@ -102,8 +102,7 @@ impl<P: Platform> Connection<P> {
 
     /// The time by the server's clock, as far as its skew is known.
     pub(super) fn server_now(&self) -> Timestamp {
-        let now = self.platform.now().0;
-        Timestamp(now.saturating_add_signed(self.skew_millis()))
+        self.platform.now().by_server(self.skew_millis())
     }
 
     /// Claims that bear a `jti` of their own and the time.

@@ -117,12 +117,7 @@ pub fn read(
         fields: &fields,
         is_form: body.is_form,
         dialect,
-        server_now: Timestamp(
-            response
-                .arrived_at
-                .0
-                .saturating_add_signed(clock_skew_millis(response)),
-        ),
+        server_now: response.arrived_at.by_server(clock_skew_millis(response)),
         quirks,
     };
     let token = reading.token()?;
