@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -231,17 +231,10 @@ fn write_all(mut log: LogFile, messages: &Receiver<Message>, state: &State) {
 
 /// What is told of events that were not written.
 fn events_lost(count: u64) -> Event {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    Event {
-        at: now.map_or(0, |since| since.as_secs()),
-        connection: String::new(),
-        kind: "audit-events-lost".to_owned(),
-        message: format!("{count} earlier events could not be written"),
-        details: vec![crate::contract::Parameter {
-            name: "count".to_owned(),
-            value: count.to_string(),
-        }],
-    }
+    let message = format!("{count} earlier events could not be written");
+    let mut event = Event::now("", "audit-events-lost", message);
+    event.detail("count", &count.to_string());
+    event
 }
 
 #[derive(Serialize)]

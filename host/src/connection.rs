@@ -762,15 +762,14 @@ impl Connection {
     /// imported (`tls: trust`), so that each is met anew.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`]; [`Error::Forbidden`].
     pub async fn clear_trust(&self) -> Result<(), Error> {
         let clearing = self.trust_file().clear().await;
         clearing.map_err(|error| {
             let (kind, message) = match error {
-                StoreError::Corrupt(text) => (StorageFailureKind::Corrupt, text),
-                StoreError::Unavailable(text) | StoreError::Denied(text) => {
-                    (StorageFailureKind::Unavailable, text)
-                }
+                StoreError::Denied(why) => return Error::Forbidden(why),
+                StoreError::Corrupt(what) => (StorageFailureKind::Corrupt, what),
+                StoreError::Unavailable(what) => (StorageFailureKind::Unavailable, what),
             };
             Error::Storage(StorageFailure { kind, message })
         })

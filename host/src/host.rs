@@ -49,8 +49,9 @@ impl Host {
         HostBuilder::default()
     }
 
-    /// Begins a host that keeps its connections' tokens, and the key that seals
-    /// them, in a directory: [`FileStore`] and [`LocalSecrets`].
+    /// Begins a host that keeps its connections' tokens in a directory, and the key
+    /// that seals them in the keyring, or where there is none in a file beside them:
+    /// [`FileStore`] and [`LocalSecrets`].
     pub fn in_directory(dir: impl Into<PathBuf>) -> HostBuilder {
         let dir = dir.into();
         let store: Arc<dyn TokenStore> = Arc::new(FileStore::new(&dir));
@@ -206,7 +207,9 @@ impl HostBuilder {
     }
 
     /// Where secrets and keys come from; by default the sealing key lives as
-    /// long as the host and references to environment variables are resolved.
+    /// long as the host, and references to environment variables, files and the
+    /// keyring are resolved: a host that takes configs of others has to bring its
+    /// own.
     #[must_use]
     pub fn secrets(mut self, secrets: impl Secrets) -> Self {
         self.secrets = Some(Box::new(secrets));

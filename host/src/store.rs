@@ -123,6 +123,10 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
         (**self).delete(key, expected).await
     }
 
+    async fn forget(&self, key: &str) -> Result<bool, StoreError> {
+        (**self).forget(key).await
+    }
+
     async fn acquire_lease(
         &self,
         key: &str,

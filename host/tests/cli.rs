@@ -1290,6 +1290,65 @@ fn seal_takes_a_key_of_many_lines_whole() {
 }
 
 #[test]
+fn create_seals_every_secret_and_delete_forgets_them() {
+    let cli = Cli::new();
+    let config = json!({
+        "grant_type": "token_exchange",
+        "token_endpoint": "https://as.example/token",
+        "client_id": "job",
+        "client_secret": "one",
+        "subject_token": "two",
+        "subject_token_type": "access_token",
+        "actor_token": "three",
+        "actor_token_type": "access_token",
+    });
+    let file = cli.file("given");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    cli.run(&["create", "job", "--config", file, "--seal"])
+        .succeeded();
+    let written = std::fs::read_to_string(cli.file("job.json")).unwrap();
+    let written: Value = serde_json::from_str(&written).unwrap();
+    let fields = ["client_secret", "subject_token", "actor_token"];
+    for field in fields {
+        let reference = format!("sealed:job.{field}");
+        assert_eq!(written[field], json!({ "ref": reference }));
+    }
+    cli.run(&["delete", "job", "--yes"]).succeeded();
+    for field in fields {
+        assert!(
+            !cli.file(&format!("job.{field}.secret")).exists(),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn import_tells_a_grant_without_a_user_to_obtain_its_token() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let exported = export(&cli, "job");
+    let imported = import(&cli, &exported, "copy").succeeded();
+    assert!(imported.stdout.contains("token copy"), "{imported:?}");
+}
+
+#[test]
+fn a_profile_is_imported_into_a_connection_that_is_there() {
+    let (cli, server) = (Cli::new(), Server::start());
+    cli.config("job", &server.client_credentials());
+    let exported = export(&cli, "job");
+    let into_profile = |name: &str| {
+        let mut command = cli.command(&["--profile", "dev", "import", &exported, "--name", name]);
+        command.env("TOKENWELL_TRANSFER_PASSWORD", "journey");
+        Ran::from(command.output().unwrap())
+    };
+    into_profile("nowhere").failed_with(3);
+    assert!(!cli.file("nowhere.dev.json").exists());
+    into_profile("job").succeeded();
+    assert!(cli.file("job.dev.json").exists());
+}
+
+#[test]
 fn connections_do_not_share_what_one_of_them_had_sealed() {
     let (cli, server) = (Cli::new(), Server::start());
     let token_endpoint = server.url("/token");
@@ -1369,6 +1428,8 @@ fn a_grant_without_a_user_is_not_told_to_ask_one() {
         assert!(!ran.stderr.contains("tokenwell authorize"), "{ran:?}");
         assert!(ran.stderr.contains("new `refresh_token`"), "{ran:?}");
     }
+    let status = cli.run(&["status", "rt"]).succeeded();
+    assert!(status.stdout.contains("new `refresh_token`"), "{status:?}");
 }
 
 #[test]

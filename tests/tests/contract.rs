@@ -12,7 +12,7 @@ use tokenwell_tests::workspace;
 /// The most that a component may weigh, in bytes, where the build driver had
 /// everything that makes it small: a standard library built for size, wasm-opt.
 /// 250 KB is where it is to get to.
-const MOST_BYTES: usize = 374_000;
+const MOST_BYTES: usize = 376_000;
 
 /// The same for a machine that has the standard library as it is installed, or
 /// no Node for wasm-opt.

@@ -271,6 +271,8 @@ impl Dialect {
 /// What a request is for, as far as servers have ways of their own for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
+    /// A token is asked for anew (RFC 6749 section 4).
+    Token,
     /// A token is refreshed (RFC 6749 section 6).
     Refresh,
     /// A token is revoked (RFC 7009).
@@ -280,6 +282,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Whether it is a request to the token endpoint (RFC 6749 section 3.2).
+    pub fn is_for_token(self) -> bool {
+        matches!(self, Self::Token | Self::Refresh)
+    }
+
     /// The fields that say what its parameters are called and how they are
     /// written, each before that of all requests.
     fn fields(self) -> (Field, Field) {
@@ -292,7 +299,9 @@ impl Purpose {
                 Field::REVOCATION_PARAMETER_NAMES,
                 Field::REVOCATION_REQUEST_FORMAT,
             ),
-            Self::Other => (Field::TOKEN_PARAMETER_NAMES, Field::TOKEN_REQUEST_FORMAT),
+            Self::Token | Self::Other => {
+                (Field::TOKEN_PARAMETER_NAMES, Field::TOKEN_REQUEST_FORMAT)
+            }
         }
     }
 }

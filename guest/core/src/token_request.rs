@@ -159,6 +159,7 @@ pub fn build_for_token(
     client: &Client<'_>,
     form: Form,
     repeated: &[Parameter],
+    purpose: Purpose,
 ) -> Request {
     let mut further = config.token_parameters.clone();
     for (name, value) in repeated {
@@ -166,13 +167,6 @@ pub fn build_for_token(
             further.push((name.clone(), value.clone()));
         }
     }
-    let is_refresh = form
-        .iter()
-        .any(|(name, value)| *name == "grant_type" && value.reveal() == "refresh_token");
-    let purpose = match is_refresh {
-        true => Purpose::Refresh,
-        false => Purpose::Other,
-    };
     let mut request = build(config, token_endpoint, client, form, &further, purpose);
     for (name, value) in &config.token_headers {
         let value = SecretString::new(value);
@@ -200,7 +194,18 @@ mod tests {
 
     fn request(config: &Config, grant: TokenGrant<'_>) -> Request {
         let endpoint = Endpoint::parse("https://as.example/token").expect("an endpoint");
-        build_for_token(config, endpoint, &client(), form(config, grant), &[])
+        let purpose = match grant {
+            TokenGrant::RefreshToken(_) => Purpose::Refresh,
+            _ => Purpose::Token,
+        };
+        build_for_token(
+            config,
+            endpoint,
+            &client(),
+            form(config, grant),
+            &[],
+            purpose,
+        )
     }
 
     fn body(config: &Config, grant: TokenGrant<'_>) -> String {

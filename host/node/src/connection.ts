@@ -1,6 +1,9 @@
+import { inspect } from 'node:util';
 import type { Call } from './bridge.js';
 import { describe } from './config.js';
 import type * as contract from './component/interfaces/tokenwell-oauth2-types.js';
+import { refusedCookies } from './cookies.js';
+import type { Egress } from './egress.js';
 import {
   ForbiddenError,
   InvalidArgumentError,
@@ -10,7 +13,16 @@ import {
   UnavailableError,
   UnsupportedError,
 } from './errors.js';
-import { isAllowed, type HttpClient, type Identity, type Manner } from './http-client.js';
+import {
+  isAllowed,
+  isPlainlyAllowed,
+  urlOf,
+  type HttpClient,
+  type HttpResponse,
+  type Identity,
+  type Manner,
+  type Sender,
+} from './http-client.js';
 import { checkText, SecretError } from './secrets.js';
 import { CallContext, dateOf, deviceOf, eventOf } from './services.js';
 import { checkLoaded, recordKey, type StoreError } from './store.js';
@@ -52,16 +64,18 @@ export class Connection {
   readonly #core: Core;
   readonly #config: contract.Config;
   readonly #key: string;
+  readonly #egress: Egress;
   readonly #trust: TrustEntry;
   #kept: Kept | undefined;
   /** Calls of `token` that ask for the same are one. */
   readonly #asked = new Map<string, Promise<contract.Token>>();
 
   /** @internal */
-  constructor(core: Core, name: string, config: contract.Config) {
+  constructor(core: Core, name: string, config: contract.Config, egress: Egress) {
     this.#core = core;
     this.name = name;
     this.#config = config;
+    this.#egress = egress;
     this.#key = recordKey(name);
     this.#trust = new TrustEntry(name, core.provided);
   }
@@ -127,12 +141,14 @@ export class Connection {
     options: TokenOptions & { dpopNonce?: string | undefined } = {},
   ): Promise<Record<string, string>> {
     const { minValiditySeconds, rejected } = checkTokenOptions(options);
-    if (!this.#config.dpop && rejected === undefined) {
+    const target = urlText('url', url);
+    const args = [text('method', method), target, { minValiditySeconds, rejected }, options.dpopNonce];
+    // Of a URL that no token may go to, the component says what is wrong with it.
+    if (!this.#config.dpop && rejected === undefined && isPlainlyAllowed(target)) {
       const { tokenType, accessToken } = await this.token(options);
       // The registered types are written as the registry has them, whatever the server's case.
       if (tokenType.toLowerCase() === 'bearer') return { authorization: `Bearer ${accessToken}` };
     }
-    const args = [text('method', method), urlText('url', url), { minValiditySeconds, rejected }, options.dpopNonce];
     const headers = (await this.#online('authorizationHeaders', args, options)) as contract.Parameter[];
     return Object.fromEntries(headers.map(({ name, value }) => [name.toLowerCase(), value]));
   }
@@ -215,11 +231,12 @@ export class Connection {
     const asked = authorizationOf(options);
     const pending = (await this.#online('beginAuthorization', [asked], options)) as contract.PendingAuthorization;
     const { expiresAt, urlExpiresAt } = pending;
-    return {
+    const given: PendingAuthorization = {
       ...pending,
       expiresAt: dateOf(expiresAt),
       urlExpiresAt: urlExpiresAt === undefined ? undefined : dateOf(urlExpiresAt),
     };
+    return Object.defineProperty(given, inspect.custom, PRINTED_PENDING);
   }
 
   /**
@@ -291,7 +308,7 @@ export class Connection {
 
   /** A call that sends nothing. */
   #offline(method: string, args: unknown[], options: CallOptions | undefined): Promise<unknown> {
-    const context = new CallContext(this.#core.provided, this.#core.http());
+    const context = new CallContext(this.#core.provided, this.#within(this.#core.http()));
     return this.#core.call(this.#call(method, args), context, { signal: options?.signal });
   }
 
@@ -351,22 +368,38 @@ export class Connection {
   }
 
   /** What the connection sends through: with its client certificate, where it has one (RFC 8705). */
-  async #http(): Promise<HttpClient> {
+  async #http(): Promise<Sender> {
     const { tls, clientCertificate, clientCertificateKey } = this.#config;
     const refusal = this.#tlsRefusal();
     if (refusal !== undefined) throw new ForbiddenError(refusal);
     const manner: Manner = tls === 'trust' ? { trust: { connection: this.name, entry: this.#trust } } : {};
-    if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#core.http(manner);
+    if (clientCertificate === undefined || clientCertificateKey === undefined) return this.#within(this.#core.http(manner));
     const identity: Identity = {
       certificate: await this.#pem('client_certificate', clientCertificate, /-----BEGIN CERTIFICATE-----/),
       key: await this.#pem('client_certificate_key', clientCertificateKey, /-----BEGIN (?:RSA |EC )?PRIVATE KEY-----/),
     };
     try {
-      return this.#core.http({ ...manner, identity });
+      return this.#within(this.#core.http({ ...manner, identity }));
     } catch (error) {
       // Its text is OpenSSL's and shows nothing of the key.
       throw pemProblem('client_certificate_key', error instanceof Error ? error.message : 'does not fit');
     }
+  }
+
+  /** A client for the connection's own requests: they go no further than they may, and cookies are told of. */
+  #within(client: HttpClient): Sender {
+    const tellOfCookies = (url: URL, response: HttpResponse) => {
+      for (const event of refusedCookies(this.name, url, response)) this.#core.provided.emit(event);
+      return response;
+    };
+    return {
+      send: (request) => {
+        const { response, cancel } = this.#egress.send(client, request);
+        const url = urlOf(request);
+        if (this.#config.ignoreCookiePolicy || url === undefined) return { response, cancel };
+        return { response: response.then((answer) => tellOfCookies(url, answer)), cancel };
+      },
+    };
   }
 
   async #pem(field: string, reference: string, form: RegExp): Promise<string> {
@@ -407,7 +440,7 @@ function fits(kept: Kept, minValiditySeconds: number | undefined, rejected: stri
 }
 
 function tokenOf({ accessToken, tokenType, expiresAt, freshUntil, scope, refreshable }: contract.Token): Token {
-  return {
+  const token: Token = {
     accessToken,
     tokenType,
     expiresAt: expiresAt === undefined ? undefined : dateOf(expiresAt),
@@ -415,7 +448,21 @@ function tokenOf({ accessToken, tokenType, expiresAt, freshUntil, scope, refresh
     scope: [...scope],
     refreshable,
   };
+  return Object.defineProperty(token, inspect.custom, PRINTED_TOKEN);
 }
+
+// What prints an object, such as `console.log`, is not to show its secrets. Not being
+// enumerable, it is in no copy and no comparison.
+const PRINTED_TOKEN: PropertyDescriptor = {
+  value(this: Token): Token {
+    return { ...this, accessToken: '***' };
+  },
+};
+const PRINTED_PENDING: PropertyDescriptor = {
+  value(this: PendingAuthorization): PendingAuthorization {
+    return { ...this, authorizationUrl: '***', state: '***' };
+  },
+};
 
 function statusOf(status: contract.Status): Status {
   const { state, lastRenewal } = status;

@@ -56,6 +56,11 @@ export interface Exchange {
   cancel(): void;
 }
 
+/** What sends requests. */
+export interface Sender {
+  send(request: HttpRequest): Exchange;
+}
+
 /** A client's own certificate and key (RFC 8705), PEM. */
 export interface Identity {
   certificate: string;
@@ -128,7 +133,7 @@ class TrustingAgent extends https.Agent {
 }
 
 /** Sends requests over pooled connections. */
-export class HttpClient {
+export class HttpClient implements Sender {
   readonly #plain: http.Agent;
   readonly #secure: https.Agent;
 
@@ -157,10 +162,8 @@ export class HttpClient {
   send(request: HttpRequest): Exchange {
     let cancel = () => {};
     const response = new Promise<HttpResponse>((resolve, reject) => {
-      let url: URL;
-      try {
-        url = new URL(`${request.scheme}://${request.authority}${request.path}`);
-      } catch {
+      const url = urlOf(request);
+      if (url === undefined) {
         reject(new HttpError({ tag: 'HTTP-request-URI-invalid' }));
         return;
       }
@@ -247,10 +250,27 @@ export class HttpClient {
   }
 }
 
+/** The URL that a request goes to; `undefined` where it is none. */
+export function urlOf({ scheme, authority, path }: HttpRequest): URL | undefined {
+  const text = `${scheme}://${authority}${path}`;
+  return URL.canParse(text) ? new URL(text) : undefined;
+}
+
 /** https anywhere, http to this machine only. */
 export function isAllowed(url: URL): boolean {
   if (url.protocol === 'https:') return url.hostname !== '';
   return url.protocol === 'http:' && isLoopback(url.hostname);
+}
+
+/**
+ * Whether that holds of a URL as it is written. Where a parser has to mend something, or
+ * leaves something out, others may read another server: such a one is not.
+ */
+export function isPlainlyAllowed(text: string): boolean {
+  const authority = /^https?:\/\/([\w.:[\]-]+)(?:[/?#]|$)/i.exec(text)?.[1];
+  if (authority === undefined || !URL.canParse(text)) return false;
+  const url = new URL(text);
+  return url.host === authority.toLowerCase() && isAllowed(url);
 }
 
 /** Whether a host name or address of a URL is this machine's own. */

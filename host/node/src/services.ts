@@ -1,6 +1,6 @@
 // The main thread's half: does for a call of the component what it asks for.
 import { describe } from './config.js';
-import { HttpError, type Exchange, type HttpClient, type HttpRequest } from './http-client.js';
+import { HttpError, type Exchange, type HttpRequest, type Sender } from './http-client.js';
 import type { Job, Reply, Request } from './bridge.js';
 import { LocalSecrets } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
@@ -49,7 +49,7 @@ export class CallContext {
 
   constructor(
     readonly provided: Provided,
-    readonly http: HttpClient,
+    readonly http: Sender,
     readonly userAgent: UserAgent = provided.userAgent,
   ) {
     this.#cancelled = new Promise((resolve) => {

@@ -3,10 +3,11 @@ import { Browser } from './browser.js';
 import { describe, refused, toJson, type Config } from './config.js';
 import { Connection } from './connection.js';
 import { text, urlText, valueOf, type CallFlags, type Core } from './core.js';
+import { Egress } from './egress.js';
 import { ClosedError, InvalidArgumentError } from './errors.js';
 import type * as contract from './component/interfaces/tokenwell-oauth2-types.js';
 import { FileStore } from './file-store.js';
-import { HttpClient, type Manner } from './http-client.js';
+import { HttpClient, isAllowed, type Manner } from './http-client.js';
 import { LocalSecrets, type Resolver } from './local-secrets.js';
 import { MemoryStore } from './memory-store.js';
 import type { Password } from './password.js';
@@ -15,7 +16,7 @@ import type { Secrets } from './secrets.js';
 import { CallContext, type Provided } from './services.js';
 import type { TokenStore } from './store.js';
 import { HOST_TIMEOUT_MS } from './time.js';
-import type { CallOptions, Problem, Provider, ProviderSummary, TokenwellEvent } from './types.js';
+import type { CallOptions, OpenOptions, Problem, Provider, ProviderSummary, TokenwellEvent } from './types.js';
 import type { UserAgent } from './user-agent.js';
 
 /** What a host is made of. Without any option everything is in memory, and gone with the process. */
@@ -108,10 +109,13 @@ export class Tokenwell implements AsyncDisposable {
    *
    * @throws NotConfiguredError with every problem of the config, field by field
    */
-  async open(name: string, config: Config, options?: CallOptions): Promise<Connection> {
+  async open(name: string, config: Config, options?: OpenOptions): Promise<Connection> {
     if (typeof name !== 'string') throw new InvalidArgumentError('name', `is ${describe(name)}, and must be a string`);
+    const { origins = [] } = options ?? {};
+    const further = checkOrigins(origins);
     const parsed = (await this.#parse(config, options)) as contract.Config;
-    const connection = new Connection(this.#core, name, parsed);
+    const provider = parsed.provider === undefined ? undefined : await this.#provider(parsed.provider, options);
+    const connection = new Connection(this.#core, name, parsed, Egress.of(parsed, provider, further));
     // Tells of a name that is none.
     await connection.check(options);
     return connection;
@@ -140,7 +144,7 @@ export class Tokenwell implements AsyncDisposable {
   /** One provider; `undefined` where the catalogue has none of that identifier. */
   async showProvider(id: string, options?: CallOptions): Promise<Provider | undefined> {
     text('id', id);
-    const provider = (await this.#ask('showProvider', [id], options)) as contract.Provider | undefined;
+    const provider = await this.#provider(id, options);
     if (provider === undefined) return undefined;
     const { defaults, parameters, redirectUris, registrationPage, documentationPage, ...rest } = provider;
     return {
@@ -151,6 +155,10 @@ export class Tokenwell implements AsyncDisposable {
       registrationPage,
       documentationPage,
     };
+  }
+
+  async #provider(id: string, options: CallOptions | undefined): Promise<contract.Provider | undefined> {
+    return (await this.#ask('showProvider', [id], options)) as contract.Provider | undefined;
   }
 
   /**
@@ -256,6 +264,16 @@ function check(options: unknown): asserts options is TokenwellOptions {
       throw new InvalidArgumentError(field, `is ${describe(given)}, and must be ${fits.what}`);
     }
   }
+}
+
+function checkOrigins(given: unknown): URL[] {
+  const field = 'options.origins';
+  if (!Array.isArray(given)) throw new InvalidArgumentError(field, `is ${describe(given)}, and must be an array of URLs`);
+  return given.map((url: unknown, at) => {
+    const text = urlText(`${field}[${at}]`, url);
+    if (URL.canParse(text) && isAllowed(new URL(text))) return new URL(text);
+    throw new InvalidArgumentError(`${field}[${at}]`, 'must be an https URL, or an http one on the loopback interface');
+  });
 }
 
 const METHODS: Record<string, readonly string[]> = {

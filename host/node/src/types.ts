@@ -47,6 +47,15 @@ export interface CallOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** How a connection is opened. */
+export interface OpenOptions extends CallOptions {
+  /**
+   * URLs whose origins the connection's own requests may go to, beside those that its
+   * config, its provider and its issuer's metadata name.
+   */
+  origins?: readonly (string | URL)[] | undefined;
+}
+
 /** What is asked of a token. */
 export interface TokenOptions extends CallOptions {
   /** The least validity wanted, in seconds; a token with less is renewed first. */

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { MemoryStore, Tokenwell } from 'tokenwell';
 import { host, browse, directory, native, Server, settles, tokenEndpoint, without } from './support.mjs';
 
@@ -114,6 +115,18 @@ test('device flow in two steps', async (t) => {
     if (poll.status === 'pending') await new Promise((resolve) => setTimeout(resolve, poll.waitSeconds * 1000));
   } while (poll.status === 'pending');
   assert.equal((await connection.token()).tokenType, 'Bearer');
+});
+
+test('an authorization under way that is printed keeps what completes it to itself', async (t) => {
+  const server = await Server.start(t);
+  const connection = await host(t).open('shop', native(server));
+  const pending = await connection.beginAuthorization({ redirectUri: 'http://127.0.0.1:7777/back' });
+  const printed = inspect(pending);
+  assert.ok(!printed.includes(pending.state), printed);
+  assert.ok(printed.includes(pending.redirectUri), printed);
+  const { authorizationUrl, state } = JSON.parse(JSON.stringify(pending));
+  assert.deepEqual([authorizationUrl, state], [pending.authorizationUrl, pending.state]);
+  assert.equal({ ...pending }.state, pending.state);
 });
 
 test('a redirect that is not the answer is refused, and the wait goes on', async (t) => {

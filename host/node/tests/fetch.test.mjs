@@ -73,6 +73,45 @@ test('a token does not go out in clear', async (t) => {
   assert.equal(requests.length, 0);
 });
 
+test('a token that is at hand makes no header for a URL that it would go out in clear to, or that is none', async (t) => {
+  const { config } = await tokenEndpoint(t, issuing);
+  const connection = await host(t).open('crm', config);
+  await connection.token();
+  for (const url of [
+    'http://api.client.example/',
+    new URL('http://api.client.example/'),
+    'ftp://api.client.example/',
+    'not a url',
+    'https:api.client.example',
+    'https://api.client.example@evil.example/',
+    'https://me@api.client.example/',
+    'https://api.client.example\\@evil.example/',
+    'https://api.client\t.example/',
+  ]) {
+    // With a token that was refused the component is always asked.
+    const asked = await connection.authorizationHeaders('GET', url, { rejected: 'another' }).catch((error) => error);
+    assert.equal(asked.code, 'forbidden', String(url));
+    await assert.rejects(connection.authorizationHeaders('GET', url), { code: 'forbidden', message: asked.message }, String(url));
+  }
+});
+
+test('a token makes a header for https, and for http on the loopback interface', async (t) => {
+  const { config, requests } = await tokenEndpoint(t, issuing);
+  const connection = await host(t).open('crm', config);
+  for (const url of [
+    'https://api.client.example',
+    'HTTPS://API.client.example:443/',
+    new URL('https://api.client.example/contacts?q={a|b}#c'),
+    'https://api.client.example/contacts?q={a|b}#c',
+    'http://127.0.0.1:8080/',
+    'http://[::1]:8080/',
+    'http://localhost/',
+  ]) {
+    assert.deepEqual(await connection.authorizationHeaders('GET', url), { authorization: 'Bearer t1' }, String(url));
+  }
+  assert.equal(requests.length, 1);
+});
+
 test('it works with the real server, whose token is refused behind its back', async (t) => {
   const server = await Server.start(t);
   const { resource: _, ...config } = machine(server);

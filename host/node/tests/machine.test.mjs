@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { MemoryStore } from 'tokenwell';
 import { host, directory, machine, RESOURCE, Server, settles, tokenEndpoint } from './support.mjs';
 
@@ -103,6 +104,17 @@ test('a token that another connection has cleared is not handed out again', asyn
   await other.clear();
   assert.equal((await connection.status()).state, 'not-authorized');
   assert.equal((await connection.token()).accessToken, 't2');
+});
+
+test('a token that is printed keeps its value to itself, and gives it to whoever asks', async (t) => {
+  const { config } = await tokenEndpoint(t, () => ({ json: { access_token: 'hunter2', token_type: 'Bearer' } }));
+  const token = await (await host(t).open('crm', config)).token();
+  const printed = inspect({ token }, { depth: 5, showHidden: true });
+  assert.ok(!printed.includes('hunter2'), printed);
+  assert.ok(printed.includes('Bearer'), printed);
+  assert.equal(JSON.parse(JSON.stringify(token)).accessToken, 'hunter2');
+  assert.equal({ ...token }.accessToken, 'hunter2');
+  assert.deepEqual(structuredClone(token), token);
 });
 
 test('more connections than a worker keeps open are each opened again', async (t) => {

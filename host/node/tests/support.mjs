@@ -243,6 +243,9 @@ export async function settles(promise, ms = 60_000) {
   }
 }
 
+/** A module of the package that is not for applications. */
+export const internal = (name) => import(new URL(`${name}.js`, import.meta.resolve('tokenwell')));
+
 /** A host that is closed with the test. */
 export function host(t, options) {
   const tokenwell = new Tokenwell(options);

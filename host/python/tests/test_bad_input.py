@@ -14,8 +14,9 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from support import PATIENCE, Answer, Process, ScriptedServer, ending, eventually, tokens
@@ -233,7 +234,10 @@ def test_a_receiver_of_events_that_never_returns_does_not_keep_the_process_from_
         assert process.finish()[0] == 0
 
 
-def test_a_receiver_of_events_that_raises_hears_of_the_next(server: ScriptedServer) -> None:
+@pytest.mark.parametrize("warnings_are", ["ignore", "error"])
+def test_a_receiver_of_events_that_raises_hears_of_the_next(
+    server: ScriptedServer, warnings_are: Literal["ignore", "error"]
+) -> None:
     server.answer("/token", Answer(200, tokens(1)))
     heard: list[str] = []
     twice = threading.Event()
@@ -244,11 +248,30 @@ def test_a_receiver_of_events_that_raises_hears_of_the_next(server: ScriptedServ
             twice.set()
         raise ValueError
 
-    with tokenwell.open("own", server.machine(), host=tokenwell.Host(events=hear)) as connection:
-        connection.token()
-        connection.refresh()
-    assert twice.wait(PATIENCE)
+    host = tokenwell.Host(events=hear)
+    with warnings.catch_warnings():
+        warnings.simplefilter(warnings_are)
+        with tokenwell.open("own", server.machine(), host=host) as connection:
+            connection.token()
+            connection.refresh()
+        assert twice.wait(PATIENCE)
+        host._await_events(PATIENCE)
     assert heard == ["renewed", "renewed"]
+
+
+def test_what_a_receiver_of_events_raises_is_a_warning(server: ScriptedServer) -> None:
+    server.answer("/token", Answer(200, tokens(1)))
+
+    def hear(event: tokenwell.Event) -> None:
+        raise ValueError(f"no room for {event.kind}")
+
+    host = tokenwell.Host(events=hear)
+    with pytest.warns(RuntimeWarning, match="ValueError: no room for renewed") as warned:
+        with tokenwell.open("own", server.machine(), host=host) as connection:
+            connection.token()
+        host._await_events(PATIENCE)
+    (warning,) = warned
+    assert "in hear" in str(warning.message), "where it was raised is told too"
 
 
 def test_a_user_agent_that_never_returns_is_given_up(server: ScriptedServer) -> None:
@@ -552,6 +575,7 @@ def test_an_argument_out_of_range_is_named(server: ScriptedServer, value: int) -
         (lambda c: c.host.connection("own", {}, origins=[7]), TypeError, "origins"),
         (lambda c: tokenwell.open("own", {}, host=7), TypeError, "host"),
         (lambda c: tokenwell.LocalSecrets(password=b"x"), TypeError, "password"),
+        (lambda c: tokenwell.Host(tls_trust="no"), TypeError, "tls_trust"),
     ],
 )
 def test_each_argument_that_does_not_fit_is_named(
@@ -585,6 +609,16 @@ def test_no_secret_and_no_token_is_in_what_is_printed(server: ScriptedServer) ->
         token = connection.token()
         assert token.access_token not in repr(token)
         assert token.access_token not in repr(connection.history())
+
+
+def test_what_completes_an_authorization_is_not_in_what_is_printed(
+    server: ScriptedServer,
+) -> None:
+    config, _ = user_config(server)
+    with tokenwell.open("own", config) as connection:
+        begun = connection.begin_authorization()
+    assert begun.state not in repr(begun)
+    assert begun.redirect_uri in repr(begun)
 
 
 def test_what_interrupts_a_call_is_raised_and_the_connection_lives_on(

@@ -133,6 +133,10 @@ def test_an_origin_that_nobody_named_is_refused() -> None:
         ("https://as.example/elsewhere", 200, "https://as.example"),
         ("https://as.example/.well-known/openid-configuration", 404, "https://as.example"),
         ("https://as.example/.well-known/openid-configuration", 200, "https://other.example"),
+        ("https://as.example/.well-known/openid-configuration", 200, "https://as.example/"),
+        ("https://as.example/.well-known/openid-configuration", 200, "https://AS.example"),
+        ("https://as.example/.well-known/openid-configuration", 200, "https://as.example/b"),
+        ("https://as.example/b/.well-known/openid-configuration", 200, "https://as.example"),
     ],
 )
 def test_what_is_not_the_issuers_metadata_adds_no_origin(
@@ -147,6 +151,27 @@ def test_what_is_not_the_issuers_metadata_adds_no_origin(
     egress.learn("GET", url, status, json.dumps(body).encode())
     assert not egress.allows("https://evil.example/token")
     assert not egress.allows("https://other.example/token")
+
+
+@pytest.mark.parametrize("origin", ["https://as.example", "https://AS.example:443"])
+@pytest.mark.parametrize(
+    "place",
+    ["/a/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/a"],
+)
+def test_the_metadata_of_one_of_several_issuers_at_an_origin_is_its_own(
+    origin: str, place: str
+) -> None:
+    import json
+
+    from tokenwell._egress import Egress
+
+    egress = Egress([], [f"{origin}/a"])
+    body = {"issuer": f"{origin}/b", "token_endpoint": "https://b.example/token"}
+    egress.learn("GET", f"https://as.example{place}", 200, json.dumps(body).encode())
+    assert not egress.allows("https://b.example/token")
+    body = {"issuer": f"{origin}/a", "token_endpoint": "https://a.example/token"}
+    egress.learn("GET", f"https://as.example{place}", 200, json.dumps(body).encode())
+    assert egress.allows("https://a.example/token")
 
 
 def test_the_catalogue_names_where_a_provider_is() -> None:

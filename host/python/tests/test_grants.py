@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from support import OidcProvider, browse, needs
 
 import tokenwell
+from tokenwell import types
 
 
 def test_client_credentials_give_a_token_that_the_server_knows(provider: OidcProvider) -> None:
@@ -47,6 +49,17 @@ def test_a_user_authorizes_in_a_real_browser(provider: OidcProvider) -> None:
     assert isinstance(headers, dict)
     assert headers["referrer-policy"] == "no-referrer"
     assert "default-src 'none'" in headers["content-security-policy"]
+
+
+# The second is the contract's spelling, which was the only one at first.
+@pytest.mark.parametrize("prompt", ["select_account", "select-account"])
+def test_a_prompt_is_sent_by_its_registered_name(
+    provider: OidcProvider, prompt: types.Prompt
+) -> None:
+    with tokenwell.open("prompting", provider.web()) as connection:
+        begun = connection.begin_authorization(prompt=["login", prompt])
+    query = parse_qs(urlsplit(begun.authorization_url).query)
+    assert query["prompt"] == ["login select_account"]
 
 
 def test_a_renewal_spends_the_refresh_token_and_keeps_its_successor(

@@ -402,6 +402,38 @@ def test_trust_is_cleared_from_a_coroutine(secured: ScriptedServer) -> None:
     assert store.load("own.trust") is None
 
 
+@pytest.mark.parametrize(
+    ("tls", "options"), [("off", {}), ("trust", {"tls_trust": False})]
+)
+def test_what_the_host_does_not_allow_is_found_by_a_check(
+    secured: ScriptedServer, tls: str, options: dict[str, Any]
+) -> None:
+    config = secured.machine(tls=tls)
+    with tokenwell.open("own", config, host=tokenwell.Host(**options)) as connection:
+        found = connection.check()[0]
+    assert (found.field, found.severity) == ("tls", "error")
+    assert found.message == f"`tls: {tls}` is not allowed by this host"
+
+
+def test_a_check_finds_nothing_wrong_with_what_the_host_allows(secured: ScriptedServer) -> None:
+    with tokenwell.open("own", trusting(secured)) as connection:
+        assert [one for one in connection.check() if one.severity == "error"] == []
+
+
+@pytest.mark.parametrize("kept", ["in memory", "in files"])
+def test_trust_that_the_host_does_not_allow_is_refused_before_anything_is_sent(
+    secured: ScriptedServer, tmp_path: Path, kept: str
+) -> None:
+    if kept == "in memory":
+        host = tokenwell.Host(tls_trust=False)
+    else:
+        host = tokenwell.Host.in_directory(tmp_path / "connections", tls_trust=False)
+    with tokenwell.open("own", trusting(secured), host=host) as connection:
+        with pytest.raises(tokenwell.ForbiddenError, match="`tls: trust` is not allowed"):
+            connection.token()
+    assert secured.received == []
+
+
 def test_a_client_shows_its_certificate_and_no_other_connection_does(
     secured: ScriptedServer, tmp_path: Path
 ) -> None:

@@ -42,8 +42,8 @@ pub struct AuthorizeArgs {
     /// Show a code to type on another device (RFC 8628)
     #[arg(long)]
     device: bool,
-    /// How long to wait for the user, in seconds [default: 300]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How long to wait for the user, in seconds, at most 600 [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=600))]
     timeout: Option<u32>,
     /// The user expected to sign in
     #[arg(long, value_name = "USER")]

@@ -9,6 +9,7 @@ use tokenwell::{
     Connection, ConnectionState, Error, Grant, Host, RedirectUris, Severity, Status, StoreError,
     Token, TokenOptions, ViolationKind,
 };
+use tokenwell_core::config::SECRET_FIELDS;
 use tokenwell_core::endpoint::lacks_port;
 
 use super::document::{self, ConnectionName, ProfileName, Subject};
@@ -88,6 +89,8 @@ impl Opened {
 
 /// Where a connection stands.
 pub struct Standing {
+    /// The connection, its grant known where its config can be read.
+    pub subject: Subject,
     document: Value,
     /// What the library says of it.
     pub status: Status,
@@ -123,19 +126,23 @@ pub async fn standing(
         Err(mut problems) => {
             layers.attribute(&mut problems);
             return Ok(Standing {
+                subject,
                 document,
                 status: nowhere(ConnectionState::NotConfigured(problems)),
                 next: None,
             });
         }
     };
-    let next = next_step(&connection.config().grant, &subject);
+    let grant = &connection.config().grant;
+    let next = next_step(grant, &subject);
+    let subject = subject.with_grant(grant);
     let status = connection
         .status()
         .await
         .map_err(|error| Failure::of(error, Some(&subject)))?;
     let next = (status.state == ConnectionState::NotAuthorized).then_some(next);
     Ok(Standing {
+        subject,
         document,
         status,
         next,
@@ -323,7 +330,12 @@ pub async fn status(session: &Session, args: StatusArgs) -> Result<u8, Failure> 
     for name in &names {
         let subject = session.subject(name);
         match standing(session, &host, name).await {
-            Ok(Standing { status, next, .. }) => {
+            Ok(Standing {
+                subject,
+                status,
+                next,
+                ..
+            }) => {
                 values.push(output::status_json(&subject, &status));
                 text.push_str(&output::status_text(&subject, &status, now));
                 if let Some(next) = next {
@@ -412,9 +424,10 @@ pub async fn token(session: &Session, args: TokenArgs) -> Result<u8, Failure> {
         && !session.json
     {
         output::note(&format!(
-            "The token is valid until {}, which is less than was asked for: the server gives none that lasts \
-             longer, or could not be asked. `tokenwell status` tells which.\n",
-            output::instant(at, output::now())
+            "The token is valid until {}, which is less than was asked for: more than nine tenths of a lifetime \
+             cannot be had, and no renewal while the server is out of reach, which `{}` tells.\n",
+            output::instant(at, output::now()),
+            opened.subject.command("status")
         ));
     }
     if args.response {
@@ -674,7 +687,7 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
         forget(session, &format!("{full_name}.tokens")).await?;
         forget(session, &format!("{full_name}.trust")).await?;
         // Those that `create --seal` made for it.
-        for field in keys::SECRET_FIELDS {
+        for field in SECRET_FIELDS {
             let secret = keys::sealed_name(&full_name, field);
             if used.contains(&secret) {
                 continue;

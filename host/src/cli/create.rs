@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use tokenwell::{Host, Problem, Severity};
-use tokenwell_core::config::registered_grant_type;
+use tokenwell_core::config::{SECRET_FIELDS, registered_grant_type};
 
 use super::commands::next_step;
 use super::document::{self, ConnectionName, Subject, merge_patch};
 use super::failure::Failure;
-use super::keys::{SECRET_FIELDS, sealed_name};
+use super::keys::sealed_name;
 use super::redirect::ANY_PORT;
 use super::{Session, examine, input, output};
 

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 use tokenwell::Grant;
+use tokenwell_core::config::SECRET_FIELDS;
 
 use super::failure::Failure;
 use super::layers::Layers;
@@ -153,30 +154,30 @@ pub fn redact(document: &mut Value) {
         return;
     };
     for (name, value) in members {
-        match (name.as_str(), value) {
-            (
-                "client_secret"
-                | "password"
-                | "refresh_token"
-                | "subject_token"
-                | "actor_token"
-                | "assertion"
-                | "signing_key"
-                | "client_certificate_key",
-                value,
-            ) if value.get("ref").is_none() => *value = Value::String(REDACTED.into()),
-            ("token_parameters" | "token_headers", Value::Object(sent)) => {
+        let name = name.as_str();
+        match value {
+            Value::Object(sent) if SENT_AS_THEY_ARE.contains(&name) => {
                 for value in sent.values_mut() {
                     *value = Value::String(REDACTED.into());
                 }
             }
-            ("token_parameters" | "token_headers", value) => {
-                *value = Value::String(REDACTED.into())
+            value if SENT_AS_THEY_ARE.contains(&name) => *value = Value::String(REDACTED.into()),
+            value
+                if (SECRET_FIELDS.contains(&name) || KEYS.contains(&name))
+                    && value.get("ref").is_none() =>
+            {
+                *value = Value::String(REDACTED.into());
             }
             _ => {}
         }
     }
 }
+
+/// Fields that refer to a key, and should have no more than a reference.
+const KEYS: [&str; 2] = ["signing_key", "client_certificate_key"];
+
+/// Fields whose values go to the token endpoint as they are.
+const SENT_AS_THEY_ARE: [&str; 2] = ["token_parameters", "token_headers"];
 
 /// Reads a JSON document that should be an object.
 ///

@@ -3,8 +3,11 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
-use tokenwell::{Connection, Error, Grant, Host, Parameter, Provider, ResolvedField, ValueOrigin};
+use serde_json::{Value, json};
+use tokenwell::{ResolvedField, ValueOrigin};
+use tokenwell_core::config::{self, Grant};
+use tokenwell_core::metadata::Server;
+use tokenwell_core::provider;
 
 use super::document::{self, ConnectionName};
 use super::failure::Failure;
@@ -87,11 +90,13 @@ pub async fn show(session: &Session, name: &ConnectionName, asks: bool) -> Resul
     let connection = session.open(&host, name).await?;
     let subject = session.subject(name);
     let known = if asks {
-        connection.resolve().await.map(Known::of)
+        let resolved = connection.resolve().await;
+        Known::of(resolved.map_err(|error| Failure::of(error, Some(&subject)))?)
     } else {
-        without_metadata(&host, &connection).await
+        // It was read when the connection was opened.
+        without_metadata(&layers.document())
+            .ok_or_else(|| Failure::internal("the config was read, and cannot be read again"))?
     };
-    let known = known.map_err(|error| Failure::of(error, Some(&subject)))?;
     let fields = fields(&layers, connection.config().provider.as_deref(), known);
     let unknown = fields.iter().find(|field| field.value.is_none());
     let issuer = unknown.map(|field| field.origin.place());
@@ -149,101 +154,38 @@ impl Known {
     }
 }
 
-/// What is known without the server: the component resolves the config as if it
-/// had no issuer, for whose metadata it would ask.
-async fn without_metadata(host: &Host, connection: &Connection) -> Result<Known, Error> {
-    let mut config = connection.config().clone();
-    let grant = config.grant.clone();
-    let provider = match &config.provider {
-        Some(id) => host.show_provider(id).await?,
-        None => None,
-    };
-    let declared = |name: &str| {
-        let default = provider.as_ref()?.defaults.iter().find(|d| d.name == name);
-        default.map(|default| default.value.clone())
-    };
-    let by_hand = config.issuer.take();
-    // A provider that declares its issuer and not its endpoints would have them
-    // asked for too. What it declares is laid beneath here.
-    let discovers_provider =
-        by_hand.is_none() && declared("issuer").is_some() && declared("token_endpoint").is_none();
-    let mut put_back = Vec::new();
-    if discovers_provider {
-        let parameters = std::mem::take(&mut config.parameters);
-        if let Some(provider) = &provider {
-            put_back = provider_fields(provider, &parameters);
-        }
-        if let Some(id) = config.provider.take() {
-            put_back.push(resolved("provider", &id.into(), ValueOrigin::Config));
-        }
-        if !parameters.is_empty() {
-            let parameters = parameters.into_iter();
-            let parameters: Map<_, _> = parameters.map(|p| (p.name, p.value.into())).collect();
-            put_back.push(resolved(
-                "parameters",
-                &parameters.into(),
-                ValueOrigin::Config,
-            ));
-        }
+/// What is known without the server: what the config and the catalogue say, as the
+/// component would take it.
+fn without_metadata(document: &Value) -> Option<Known> {
+    let mut config = config::parse(&document.to_string()).ok()?;
+    // Where nothing is declared, `check` says why.
+    if let Ok(dialect) = provider::dialect(&config) {
+        provider::complete(&mut config, dialect);
     }
-    let name = connection.name();
-    let mut fields = host.connection(name, config).resolve().await?;
-    if let Some(issuer) = by_hand.clone() {
-        // An issuer named by hand is another server than the provider's.
-        fields.retain(|field| {
-            field.origin != ValueOrigin::Provider
-                || !(field.field.ends_with("_endpoint")
-                    || matches!(field.field.as_str(), "issuer" | "jwks_uri"))
-        });
-        put_back.push(resolved("issuer", &issuer.into(), ValueOrigin::Config));
-    }
-    for field in put_back {
-        let found = fields.iter_mut().find(|found| found.field == field.field);
-        match found {
-            None => fields.push(field),
-            Some(found) if found.origin == ValueOrigin::Default => *found = field,
-            // What the config says goes before.
-            Some(_) => {}
-        }
-    }
-    let mut known = Known::of(fields);
-    if by_hand.is_some() || discovers_provider {
-        known.undecided = undecided(&grant, &known.fields);
+    let server = Server::from_config(&config);
+    let fields = config::resolve(&config, &server).into_iter();
+    let mut known = Known::of(fields.map(of_core).collect());
+    if server.issuer.is_some() && !config.declares_endpoints() {
+        known.undecided = undecided(&config.grant, &known.fields);
         let undecided = &known.undecided;
         known
             .fields
             .retain(|field| !undecided.contains(&field.field.as_str()));
     }
-    Ok(known)
+    Some(known)
 }
 
-fn resolved(name: &str, value: &Value, origin: ValueOrigin) -> ResolvedField {
+fn of_core(field: config::ResolvedField) -> ResolvedField {
     ResolvedField {
-        field: name.to_owned(),
-        value: value.to_string(),
-        origin,
+        field: field.name,
+        value: field.value,
+        origin: match field.origin {
+            config::ValueOrigin::Config => ValueOrigin::Config,
+            config::ValueOrigin::Provider => ValueOrigin::Provider,
+            config::ValueOrigin::Metadata => ValueOrigin::Metadata,
+            config::ValueOrigin::Default => ValueOrigin::Default,
+        },
     }
-}
-
-/// What a provider declares, with its parameters filled in.
-fn provider_fields(provider: &Provider, given: &[Parameter]) -> Vec<ResolvedField> {
-    let parameters = provider.parameters.iter().filter_map(|parameter| {
-        let given = given.iter().find(|given| given.name == parameter.name);
-        let value = given.map(|given| &given.value);
-        Some((
-            format!("{{{}}}", parameter.name),
-            value.or(parameter.default.as_ref())?,
-        ))
-    });
-    let parameters: Vec<(String, &String)> = parameters.collect();
-    let fields = provider.defaults.iter().map(|default| {
-        let mut value = default.value.clone();
-        for (placeholder, filling) in &parameters {
-            value = value.replace(placeholder, filling);
-        }
-        resolved(&default.name, &value.into(), ValueOrigin::Provider)
-    });
-    fields.collect()
 }
 
 /// The fields of a config that its server's metadata decides on: what neither
@@ -262,6 +204,8 @@ fn undecided(grant: &Grant, fields: &[ResolvedField]) -> Vec<&'static str> {
         Some("token_endpoint_auth_method"),
         asks_user.then_some("scope"),
         asks_user.then_some("prompt"),
+        asks_user.then_some("par"),
+        asks_user.then_some("request_object"),
     ];
     let candidates = candidates.into_iter().flatten();
     let undecided = candidates.filter(|name| {
@@ -366,7 +310,11 @@ mod tests {
         let fields = fields.iter();
         Known::of(
             fields
-                .map(|(name, value, origin)| resolved(name, value, *origin))
+                .map(|(name, value, origin)| ResolvedField {
+                    field: (*name).to_owned(),
+                    value: value.to_string(),
+                    origin: *origin,
+                })
                 .collect(),
         )
     }
@@ -449,40 +397,38 @@ mod tests {
     }
 
     #[test]
-    fn a_providers_parameters_are_filled_in() {
-        let provider = Provider {
-            id: "auth".to_owned(),
-            name: "Auth".to_owned(),
-            parameters: vec![
-                parameter("tenant", None),
-                parameter("region", Some("eu")),
-                parameter("other", None),
-            ],
-            defaults: vec![Parameter {
-                name: "issuer".to_owned(),
-                value: "https://{tenant}.{region}.example".to_owned(),
-            }],
-            endpoints: Vec::new(),
-            redirect_uris: None,
-            registration_page: None,
-            documentation_page: None,
-            peculiarities: Vec::new(),
+    fn what_the_metadata_has_the_last_word_on_is_undecided() {
+        let undecided = |document: Value| {
+            let mut known = without_metadata(&document).expect("a config");
+            known.undecided.sort_unstable();
+            known.undecided
         };
-        let given = [Parameter {
-            name: "tenant".to_owned(),
-            value: "t".to_owned(),
-        }];
-        let fields = provider_fields(&provider, &given);
-        assert_eq!(fields[0].value, "\"https://t.eu.example\"");
+        let left_open = [
+            "authorization_endpoint",
+            "par",
+            "request_object",
+            "token_endpoint",
+            "token_endpoint_auth_method",
+        ];
+        let by_hand = json!({"issuer": "https://as.example", "client_id": "id"});
+        assert_eq!(undecided(by_hand), left_open);
+        let by_provider =
+            json!({"provider": "oidc", "client_id": "id", "parameters": {"host": "as.example"}});
+        assert_eq!(undecided(by_provider), left_open);
+        let declared = json!({"provider": "github", "client_id": "id"});
+        assert_eq!(undecided(declared), [""; 0]);
     }
 
-    fn parameter(name: &str, default: Option<&str>) -> tokenwell::ProviderParameter {
-        tokenwell::ProviderParameter {
-            name: name.to_owned(),
-            help: String::new(),
-            pattern: String::new(),
-            required: default.is_none(),
-            default: default.map(str::to_owned),
-        }
+    #[test]
+    fn a_provider_that_is_left_to_its_metadata_is_shown_with_its_parameters_filled_in() {
+        let document =
+            json!({"provider": "oidc", "client_id": "id", "parameters": {"host": "as.example"}});
+        let known = without_metadata(&document).expect("a config");
+        let issuer = known.fields.iter().find(|field| field.field == "issuer");
+        let issuer = issuer.map(|issuer| (issuer.value.as_str(), issuer.origin));
+        assert_eq!(
+            issuer,
+            Some(("\"https://as.example\"", ValueOrigin::Provider))
+        );
     }
 }

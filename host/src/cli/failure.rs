@@ -45,6 +45,7 @@ pub enum Kind {
     /// The user pressed Ctrl-C.
     Interrupted,
     /// The system wants the process to end.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
     Terminated,
     /// Whoever read standard output has gone.
     ClosedPipe,

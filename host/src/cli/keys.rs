@@ -197,9 +197,6 @@ pub fn sealed_secrets(document: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The fields that `--seal` takes out of a config.
-pub const SECRET_FIELDS: [&str; 3] = ["client_secret", "password", "refresh_token"];
-
 /// The name of the sealed secret that a connection's field is kept as.
 pub fn sealed_name(full_name: &str, field: &str) -> String {
     format!("{full_name}.{field}")
@@ -217,7 +214,7 @@ Examples:
   pass show shop | tokenwell seal shop-secret
   tokenwell seal shop-secret --delete")]
 pub struct SealArgs {
-    /// The secret's name: letters, digits, -, _ and .
+    /// The secret's name: letters, digits, `-`, `_` and dots
     name: String,
     /// Keep it in the operating system's keyring instead
     #[arg(long)]

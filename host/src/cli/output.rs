@@ -291,10 +291,10 @@ fn reason_text(reason: RenewalReason) -> &'static str {
         RenewalReason::FirstToken => "there was no token yet",
         RenewalReason::Expired => "the token had expired",
         RenewalReason::Early => "the token was about to expire",
-        RenewalReason::MinValidity => "it had less validity left than was asked for",
-        RenewalReason::Rejected => "a resource server had refused it",
-        RenewalReason::Requested => "it was asked for",
-        RenewalReason::ConfigChanged => "the config had changed",
+        RenewalReason::MinValidity => "the token had less validity left than was asked for",
+        RenewalReason::Rejected => "a resource server refused the token",
+        RenewalReason::Requested => "a renewal was asked for",
+        RenewalReason::ConfigChanged => "the configuration had changed",
     }
 }
 
@@ -619,7 +619,7 @@ mod tests {
             "shop: authorized\n\
              \x20 expires       1970-01-01T01:00:00Z (in 60 minutes)\n\
              \x20 renewable     yes\n\
-             \x20 last renewal  1970-01-01T00:00:00Z (now): a resource server had refused it\n"
+             \x20 last renewal  1970-01-01T00:00:00Z (now): a resource server refused the token\n"
         );
     }
 

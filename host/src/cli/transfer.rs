@@ -8,10 +8,11 @@ use clap::Args;
 use serde_json::json;
 use tokenwell::{MasterPassword, Transfer};
 
+use super::commands::next_step;
 use super::document::{self, ConnectionName, Subject};
 use super::failure::Failure;
 use super::input::{self, Origin};
-use super::{Session, output};
+use super::{Session, output, parse};
 
 /// The password of a journey.
 const WHAT: &str = "transfer password";
@@ -168,6 +169,10 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
             .mend("Give it one with --name.")
         })?,
     };
+    // A profile is no config of its own.
+    if session.profile.is_some() {
+        session.directory.load(&name, None)?;
+    }
     let path = session.directory.file(&name, session.profile.as_ref());
     if path.exists() && !args.force {
         return Err(document::already_there(&path).mend(INSTEAD));
@@ -207,7 +212,7 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
             Err(_) => failed(error).mend("The config is replaced. Try again with --force."),
         });
     }
-    let next = next(&subject, &transfer);
+    let next = next(session, &subject, &transfer).await?;
     session.print(
         || {
             json!({
@@ -227,12 +232,20 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
     )
 }
 
-fn next(subject: &Subject, transfer: &Transfer) -> String {
+/// What to type next.
+async fn next(
+    session: &Session,
+    subject: &Subject,
+    transfer: &Transfer,
+) -> Result<String, Failure> {
     if transfer.has_tokens() {
-        subject.command("status")
-    } else {
-        subject.command("authorize")
+        return Ok(subject.command("status"));
     }
+    let parsed = parse(&session.host()?, subject, transfer.config()).await?;
+    Ok(match parsed {
+        Ok(connection) => next_step(&connection.config().grant, subject),
+        Err(_) => subject.command("check"),
+    })
 }
 
 fn read(args: &ImportArgs) -> Result<String, Failure> {

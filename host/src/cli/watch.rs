@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokenwell::{ConnectionState, Host, Status};
 
 use super::Session;
-use super::commands::standing;
+use super::commands::{Standing, standing};
 use super::document::{ConnectionName, Subject};
 use super::failure::{Failure, Kind};
 use super::output::{self, Cell};
@@ -130,10 +130,17 @@ async fn look(
     };
     let mut seen = Vec::new();
     for name in names {
-        let found = standing(session, host, name).await;
-        seen.push(Seen {
-            subject: session.subject(name),
-            found: found.map(|standing| standing.status),
+        seen.push(match standing(session, host, name).await {
+            Ok(Standing {
+                subject, status, ..
+            }) => Seen {
+                subject,
+                found: Ok(status),
+            },
+            Err(failure) => Seen {
+                subject: session.subject(name),
+                found: Err(failure),
+            },
         });
     }
     Ok(seen)

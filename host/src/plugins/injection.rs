@@ -111,20 +111,20 @@ async fn send(
     let mut body = kept.boxed_unsync();
     let url = parts.uri.to_string();
     let mut demands = Demands::default();
+    let refused = |error: Error| {
+        connection.tell(Event::now(
+            connection.name(),
+            "plugin-refused",
+            format!("the plugin {plugin} has no token: {error}"),
+        ));
+        untokened(&error)
+    };
     loop {
         let authorizing = connection.authorization(&parts.method, &url, &demands);
-        let authorization = authorizing.await.map_err(|error| {
-            connection.tell(Event::now(
-                connection.name(),
-                "plugin-refused",
-                format!("the plugin {plugin} has no token: {error}"),
-            ));
-            untokened(&error)
-        })?;
+        let authorization = authorizing.await.map_err(refused)?;
         let mut request = Request::from_parts(parts.clone(), body);
         authorization.put_on(request.headers_mut());
-        let client = connection.http(Some(plugin)).await;
-        let client = client.map_err(|error| untokened(&error))?;
+        let client = connection.http(Some(plugin)).await.map_err(refused)?;
         let response = client.send(request, options).await?;
         let demand = demands.made_by(&response, &authorization);
         let may_be_met = match demand {

@@ -29,7 +29,7 @@ const GRANT_FIELDS: &[(&str, &str)] = &[
 ];
 
 /// The fields that may hold a literal secret.
-pub(super) const SECRETS: &[&str] = &[
+pub const SECRET_FIELDS: &[&str] = &[
     "client_secret",
     "password",
     "assertion",

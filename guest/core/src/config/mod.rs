@@ -7,7 +7,7 @@ mod resolve;
 pub use check::check;
 pub(crate) use check::{check_with, errors_in, is_computed, is_of_grant};
 pub(crate) use json::nearest;
-pub use json::{format, parse, registered_grant_type};
+pub use json::{SECRET_FIELDS, format, parse, registered_grant_type};
 pub use resolve::{ResolvedField, ValueOrigin, resolve};
 
 use crate::dialect::{Dialect, Field};
@@ -460,7 +460,7 @@ impl Config {
 
     /// Whether the provider declares where the server's endpoints are, so that
     /// nothing is discovered.
-    pub(crate) fn declares_endpoints(&self) -> bool {
+    pub fn declares_endpoints(&self) -> bool {
         self.issuer.is_none() && self.dialect.has(Field::TOKEN_ENDPOINT)
     }
 

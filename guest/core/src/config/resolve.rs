@@ -144,7 +144,7 @@ fn is_from_metadata(name: &str, server: &Server) -> bool {
 /// of what is sent as it is to the token endpoint, what the provider declares.
 fn hide_secrets(fields: &mut Object, dialect: &Dialect) {
     let hidden = || Value::from("***");
-    for name in super::json::SECRETS {
+    for name in super::SECRET_FIELDS {
         if let Some(value) = fields.get_mut(*name).filter(|value| value.is_string()) {
             *value = hidden();
         }

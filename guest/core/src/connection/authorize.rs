@@ -6,7 +6,7 @@ use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};
 use crate::config::{Grant, Parameter};
-use crate::dialect::{self, Field};
+use crate::dialect::{self, Field, Purpose};
 use crate::error::{Error, Result, ViolationKind};
 use crate::event::{Event, EventKind};
 use crate::http;
@@ -260,7 +260,7 @@ impl<P: Platform> Connection<P> {
         if self.config.dialect.has(Field::TOKEN_REQUEST_SENDS_STATE) {
             form.push(("state", pending.state.clone()));
         }
-        let mut call = Call::for_token(server, form)?;
+        let mut call = Call::for_token(server, Purpose::Token, form)?;
         if self
             .config
             .dialect

@@ -5,6 +5,7 @@ use super::sending::Call;
 use super::{Connection, from_http_failure};
 use crate::authorization::requested_scope;
 use crate::device_authorization::{self, DeviceAuthorization, PendingDevice};
+use crate::dialect::Purpose;
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
 use crate::http;
@@ -189,7 +190,8 @@ impl<P: Platform> Connection<P> {
         device: &PendingDevice,
     ) -> Result<std::result::Result<super::renew::NewCredential, Undecided>> {
         let grant = TokenGrant::DeviceCode(&device.device_code);
-        let call = Call::for_token(&device.server, token_request::form(&self.config, grant))?;
+        let form = token_request::form(&self.config, grant);
+        let call = Call::for_token(&device.server, Purpose::Token, form)?;
         let request = self.ready(&call).await?;
         let secrets = request.secrets.clone();
         let http = match self.send(&call, request).await {

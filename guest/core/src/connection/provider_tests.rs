@@ -840,7 +840,6 @@ fn what_another_server_issued_is_shown_to_no_endpoint_of_the_provider() {
     }
 }
 
-/// Shows: guest/providers/README.md, requests.
 mod revocation {
     use super::*;
 
@@ -863,6 +862,7 @@ mod revocation {
         (last.method, last.url.clone(), last.body.clone())
     }
 
+    /// Shows: guest/providers/README.md, requests.
     #[test]
     fn its_method_format_names_and_authentication_are_as_they_are_declared() {
         let (flow, outcome) = answered("github", &[(204, "")]);

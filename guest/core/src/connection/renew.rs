@@ -10,7 +10,7 @@ use super::sending::Call;
 use super::storage::{CHANGE_ATTEMPTS, COMMIT_PAUSES, Version, Written, may_pass};
 use super::{Connection, Token, TokenOptions, from_http_failure, too_large};
 use crate::config::{Grant, Secret};
-use crate::dialect::Field;
+use crate::dialect::{Field, Purpose};
 use crate::error::{
     Error, Reauthorization, Result, ServerError, StorageFailureKind, Unavailability, Violation,
     ViolationKind,
@@ -394,7 +394,12 @@ impl<P: Platform> Connection<P> {
                 self.grant_parameters().await?,
             ),
         };
-        let mut call = Call::for_token(server, token_request::form(&self.config, grant))?;
+        let purpose = match &spends {
+            Some(_) => Purpose::Refresh,
+            None => Purpose::Token,
+        };
+        let form = token_request::form(&self.config, grant);
+        let mut call = Call::for_token(server, purpose, form)?;
         call.asserts = spends.is_none();
         if let (Way::Refresh(_), Some(credential)) = (way, &record.credential) {
             let dialect = &self.config.dialect;

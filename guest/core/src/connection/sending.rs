@@ -44,8 +44,8 @@ pub(super) struct Call<'a> {
     /// How the client authenticates there, where that is declared.
     pub authentication: Option<Authentication<'a>>,
     pub form: Form,
-    /// What the config adds; `None` for a token request, which has more of it.
-    pub further: Option<&'a [Parameter]>,
+    /// What is added to it, beside what every token request has more.
+    pub further: &'a [Parameter],
     /// What the redirect brought and the server wants to be told again.
     pub repeated: Vec<Parameter>,
     /// Whether the grant is run, so that its assertion is made too where the
@@ -54,15 +54,15 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A token request.
-    pub fn for_token(server: &'a Server, form: Form) -> Result<Self> {
+    /// A token request, for a new token or to refresh one.
+    pub fn for_token(server: &'a Server, purpose: Purpose, form: Form) -> Result<Self> {
         Ok(Self {
             endpoint: server.token_endpoint()?,
             server,
-            purpose: Purpose::Other,
+            purpose,
             authentication: None,
             form,
-            further: None,
+            further: &[],
             repeated: Vec::new(),
             asserts: false,
         })
@@ -81,7 +81,7 @@ impl<'a> Call<'a> {
             purpose: Purpose::Other,
             authentication: None,
             form,
-            further: Some(further),
+            further,
             repeated: Vec::new(),
             asserts: false,
         })
@@ -335,13 +335,14 @@ impl<P: Platform> Connection<P> {
         {
             form.push(("assertion", self.assertion(call.server).await?));
         }
-        let Some(further) = call.further else {
+        if call.purpose.is_for_token() {
             let mut request = token_request::build_for_token(
                 &self.config,
                 endpoint,
                 &client,
                 form,
                 &call.repeated,
+                call.purpose,
             );
             if self.config.dpop {
                 let nonce = self.dpop_nonce.borrow().clone();
@@ -356,13 +357,13 @@ impl<P: Platform> Connection<P> {
                 request.headers.push((dpop::HEADER.to_owned(), proof));
             }
             return Ok(request);
-        };
+        }
         Ok(token_request::build(
             &self.config,
             endpoint,
             &client,
             form,
-            further,
+            call.further,
             call.purpose,
         ))
     }
@@ -417,7 +418,7 @@ impl<P: Platform> Connection<P> {
     /// Keeps the nonce that the authorization server gives for the next proof
     /// (RFC 9449 section 8.2), and tells whether it asks for this one now.
     fn takes_nonce(&self, call: &Call<'_>, response: &http::Response) -> bool {
-        let has_proof = self.config.dpop && call.further.is_none();
+        let has_proof = self.config.dpop && call.purpose.is_for_token();
         let nonce = response.header(dpop::NONCE_HEADER);
         let Some(nonce) = nonce.filter(|_| has_proof) else {
             return false;

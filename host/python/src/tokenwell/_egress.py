@@ -9,15 +9,16 @@ connection's own are those of
   refreshing and exchanging a token and the servers that a redirect may name among them,
   with the config's parameters put in,
 - the endpoints that the issuer's metadata names (RFC 8414 section 2), where it was
-  fetched by this connection from a well-known place at the issuer's own origin and
-  says that it is that issuer's.
+  fetched by this connection from that issuer's own well-known place and says, to the
+  letter, that it is that issuer's (RFC 8414 section 3.3): of the issuers that share
+  an origin, such as the tenants of one server, none speaks for another.
 
-The last is what the component believes too, except that it compares the whole
-issuer. A credential keeps the endpoints that issued it, so a renewal may go to one
-before this process has seen the metadata: then the host fetches it itself, once a
-minute at most where the issuer answers, and looks again. A redirect is an answer and
-not followed, so that no origin is added by one. What concerns no connection (the metadata of a resource, registration) is held
-to the first sentence alone, and bears no token of a connection.
+The last is what the component believes too. A credential keeps the endpoints that
+issued it, so a renewal may go to one before this process has seen the metadata: then
+the host fetches it itself, once a minute at most where the issuer answers, and looks
+again. A redirect is an answer and not followed, so that no origin is added by one. What
+concerns no connection (the metadata of a resource, registration) is held to the first
+sentence alone, and bears no token of a connection.
 """
 
 from __future__ import annotations
@@ -89,12 +90,11 @@ class Egress:
 
     def __init__(self, urls: Iterable[str] | None, issuers: Iterable[str] = ()) -> None:
         self._next_discovery = 0.0
-        self._issuer_urls = tuple(issuers)
-        self._issuers = {found for issuer in self._issuer_urls if (found := origin(issuer))}
+        self._issuers = tuple(issuers)
         self._origins: set[Origin] | None = None
         if urls is not None:
-            named = {found for url in urls if (found := origin(url))}
-            self._origins = named | self._issuers
+            named = (*urls, *self._issuers)
+            self._origins = {found for url in named if (found := origin(url))}
         self._after_fork()
         _fork.remade(self)
 
@@ -116,7 +116,7 @@ class Egress:
             if time.monotonic() < self._next_discovery:
                 return True
             is_known = True
-            for issuer in self._issuer_urls:
+            for issuer in self._issuers:
                 answers = []
                 for url in filter(self.allows, _metadata_urls(issuer)):
                     answers.append(answer := fetch(url))
@@ -134,21 +134,21 @@ class Egress:
         adds the origins that it names."""
         if self._origins is None or method != "GET" or status != 200:
             return
-        found = origin(url)
-        path = urlsplit(url).path
-        if found not in self._issuers or not any(place in path for place in _WELL_KNOWN):
+        at = _place(url)
+        asked = [one for one in self._issuers if at in map(_place, _metadata_urls(one))]
+        if not asked:
             return
         try:
             metadata = json.loads(body)
         except ValueError:
             return
-        if not isinstance(metadata, dict) or origin(str(metadata.get("issuer"))) != found:
+        if not isinstance(metadata, dict) or metadata.get("issuer") not in asked:
             return
         aliases = metadata.get("mtls_endpoint_aliases")
         named = [metadata.get(name) for name in ENDPOINTS]
         if isinstance(aliases, dict):
             named += [aliases.get(name) for name in ENDPOINTS]
-        learned = {at for url in named if isinstance(url, str) and (at := origin(url))}
+        learned = {found for url in named if isinstance(url, str) and (found := origin(url))}
         with self._lock:
             self._origins = self._origins | learned
 
@@ -169,7 +169,8 @@ def of_config(
             url = _filled_in(one["value"], values)
             if url is not None:
                 urls.append(url)
-                if one["name"] == "issuer":
+                # One by hand is another server, which merely speaks as the provider does.
+                if one["name"] == "issuer" and not fields["issuer"]:
                     issuers.append(url)
     return Egress([*urls, *further], issuers)
 
@@ -184,6 +185,11 @@ def _metadata_urls(issuer: str) -> list[str]:
     parts = urlsplit(issuer)
     base, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     return [f"{base}{path}{_WELL_KNOWN[0]}", f"{base}{_WELL_KNOWN[1]}{path}"]
+
+
+def _place(url: str) -> tuple[Origin | None, str]:
+    """What metadata is fetched from, however the origin is written."""
+    return origin(url), urlsplit(url).path
 
 
 def _filled_in(template: str, values: Mapping[str, str | None]) -> str | None:

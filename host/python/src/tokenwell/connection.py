@@ -10,14 +10,16 @@ import os
 import queue
 import threading
 import time
+import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
-from . import _config, _egress, _fork, _imports, _wasi, types
+from . import _config, _cookies, _egress, _fork, _imports, _wasi, types
 from ._component import CONNECTIONS, INTERACTIVE, Guest, Runtime
 from ._http import HttpClient, HttpClients, HttpError, Response
 from ._loopback import Arrival, Listener, UserAgentUnavailable
@@ -89,6 +91,8 @@ GIVEN_UP = "the connection was closed, or the call given up"
 TIMEOUT_SECONDS = 30.0
 """What ``timeout`` is where the config names none."""
 
+PROMPTS = get_args(Prompt)
+
 _U32 = (1 << 32) - 1
 
 _runtime_lock = threading.Lock()
@@ -115,9 +119,9 @@ class Host:
     too, since what it keeps would be sealed with a key that is gone with the process.
     ``events`` is called with each :class:`Event`, one at a time, from a thread of its
     own, for which the end of the process waits for five seconds at most; what it raises is
-    ignored. ``callback_timeout`` is how long, in seconds, a method of a store, of secrets or
-    of a user agent of your own may take: then the call fails, and the method's thread is left
-    to itself.
+    told as a ``RuntimeWarning``. ``tls_trust`` is whether a config may have ``tls: trust``.
+    ``callback_timeout`` is how long, in seconds, a method of a store, of secrets or of a user
+    agent of your own may take: then the call fails, and the method's thread is left to itself.
 
     ``with``, or :meth:`close`, closes the connections to servers that it keeps.
     """
@@ -129,6 +133,7 @@ class Host:
         secrets: Secrets | None = None,
         events: Callable[[Event], object] | None = None,
         user_agent: UserAgent | None = None,
+        tls_trust: bool = True,
         callback_timeout: float = CALLBACK_TIMEOUT_SECONDS,
     ) -> None:
         if store is not None and secrets is None:
@@ -142,12 +147,15 @@ class Host:
                 raise TypeError(f"{name}: a {type(value).__name__} is no {kind.__name__}")
         if events is not None and not callable(events):
             raise TypeError(f"events: a {type(events).__name__} cannot be called")
+        if not isinstance(tls_trust, bool):
+            raise TypeError(f"tls_trust: a {type(tls_trust).__name__} is no bool")
         if not isinstance(callback_timeout, int | float) or not callback_timeout > 0:
             raise ValueError("callback_timeout: not a number of seconds greater than 0")
         self._store = store or MemoryStore()
         self._secrets = secrets or LocalSecrets()
         self._user_agent = user_agent or Browser()
         self._events = events
+        self._tls_trust = tls_trust
         self._callback_timeout = float(callback_timeout)
         self._reset()
         _fork.remade(self)
@@ -161,6 +169,7 @@ class Host:
         password: str | Callable[[], str] | None = None,
         events: Callable[[Event], object] | None = None,
         user_agent: UserAgent | None = None,
+        tls_trust: bool = True,
         callback_timeout: float = CALLBACK_TIMEOUT_SECONDS,
     ) -> Host:
         """A host that keeps its connections' tokens, and the key that seals them, in a
@@ -172,6 +181,7 @@ class Host:
             secrets=LocalSecrets(directory, store=store, password=password),
             events=events,
             user_agent=user_agent,
+            tls_trust=tls_trust,
             callback_timeout=callback_timeout,
         )
 
@@ -283,7 +293,10 @@ class Host:
     def _apart(self, act: Callable[[Guest], T]) -> T:
         """Calls what concerns no connection, in an instance of its own."""
         _refuse_within_callback()
-        services = _Services(self, "", _egress.Egress(None), self._http.client, lambda: False)
+        egress = _egress.Egress(None)
+        services = _Services(
+            self, "", egress, self._http.client, lambda: False, ignore_cookie_policy=True
+        )
         guest = Guest(_the_runtime(), services)
         try:
             return act(guest)
@@ -314,9 +327,15 @@ class Host:
                         self._event_lock.notify_all()
                         return
                     event = self._event_queue.pop(0)
-                with contextlib.suppress(Exception):
+                try:
                     assert self._events is not None
                     self._events(event)
+                except Exception as error:
+                    what = "".join(traceback.format_exception(error))
+                    # Where warnings are errors nobody could catch it, and the later events
+                    # are to be told all the same.
+                    with contextlib.suppress(Exception):
+                        warnings.warn(f"`events` raised:\n{what}", RuntimeWarning)
         finally:
             _in_callback.active = False
 
@@ -430,13 +449,17 @@ class _Services:
         egress: _egress.Egress,
         client: Callable[[], HttpClient],
         is_closed: Callable[[], bool],
+        *,
+        ignore_cookie_policy: bool,
     ) -> None:
         self._host = host
+        self._name = name
         self._key = f"{name}.tokens"
         self._trusts_store = _is_trusted(host._store)
         self._egress = egress
         self._client = client
         self._is_closed = is_closed
+        self._ignore_cookie_policy = ignore_cookie_policy
         self.begun: _Begun | None = None
         self.awaits_user = False
         self.version: int | None = None
@@ -539,6 +562,9 @@ class _Services:
             self.refusal = error.refusal
             raise
         self._egress.learn(method, url, response.status, response.body)
+        if not self._ignore_cookie_policy:
+            for event in _cookies.refused(self._name, url, response.headers):
+                self.emit(event)
         if response.status == 200:
             # The user has decided: what came has to be stored, whoever still waits.
             self.awaits_user = False
@@ -726,9 +752,14 @@ class Connection:
             self._host.close()
 
     def check(self) -> list[Problem]:
-        """Everything that is wrong with the config, errors first. Sends nothing."""
+        """Everything that is wrong with the config, errors first, what the host does not allow
+        among them. Sends nothing."""
         with self._guest() as call:
-            return [problem(one) for one in call("check")]
+            problems = [problem(one) for one in call("check")]
+        if (refusal := self._tls_refusal()) is not None:
+            mend = "have the host allow it, or leave it out"
+            problems.insert(0, Problem("tls", "error", refusal, mend))
+        return problems
 
     @_to_its_end
     def resolve(self) -> list[ResolvedField]:
@@ -845,8 +876,8 @@ class Connection:
         Any process that shares the store can complete it.
 
         ``redirect_uri`` is that of the listener in use; ``prompt`` stands in place of the
-        config's; ``login_hint`` is the user expected to sign in; ``parameters`` are further
-        ones of this one request."""
+        config's, by the same names; ``login_hint`` is the user expected to sign in;
+        ``parameters`` are further ones of this one request."""
         options = _authorization_options(redirect_uri, prompt, login_hint, parameters)
         with self._guest(online=True) as call:
             found = self._result(call, "begin-authorization", options)
@@ -1049,8 +1080,9 @@ class Connection:
 
     def _open(self) -> tuple[Guest, Any]:
         services = _Services(
-            self._host, self._name, self._egress, self._http_client, lambda: self._closed
-        )
+            self._host, self._name, self._egress, self._http_client, lambda: self._closed,
+            ignore_cookie_policy=self._config["ignore-cookie-policy"],
+        )  # fmt: skip
         guest = Guest(_the_runtime(), services)
         try:
             opened = guest.call(CONNECTIONS, "[static]connection.open", self._name, self._config)
@@ -1066,11 +1098,18 @@ class Connection:
     def _http_client(self) -> HttpClient:
         return self._client or self._host._http.client()
 
+    def _tls_refusal(self) -> str | None:
+        """Why the host does not allow the config's ``tls``; ``None``: it does."""
+        tls = self._config["tls"]
+        if tls == "off" or (tls == "trust" and not self._host._tls_trust):
+            return f"`tls: {tls}` is not allowed by this host"
+        return None
+
     def _prepare_to_send(self) -> None:
         """Tells what a config asks for and the host does not allow, before anything is sent
         under another rule; reads the client's certificate (RFC 8705)."""
-        if self._config["tls"] == "off":
-            raise ForbiddenError("not allowed: `tls: off` is not allowed by this host")
+        if (refusal := self._tls_refusal()) is not None:
+            raise ForbiddenError(f"not allowed: {refusal}")
         trust = self._trust() if self._config["tls"] == "trust" else None
         certificate = self._config["client-certificate"]
         key = self._config["client-certificate-key"]
@@ -1139,15 +1178,16 @@ def _authorization_options(
         raise TypeError(f"parameters: a {type(parameters).__name__} is no mapping")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for one in prompts:
-        if one not in ("none", "login", "consent", "select-account"):
-            raise ValueError(f"prompt: {one!r} is none of none, login, consent, select-account")
+        # The contract's spelling was once the only one here.
+        if one not in (*PROMPTS, "select-account"):
+            raise ValueError(f"prompt: {one!r} is none of {', '.join(PROMPTS)}")
     given = [
         {"name": _text("parameters", name), "value": _text(f"parameters.{name}", value)}
         for name, value in (parameters or {}).items()
     ]
     return {
         "redirect-uri": None if redirect_uri is None else _text("redirect_uri", redirect_uri),
-        "prompt": prompts,
+        "prompt": [one.replace("_", "-") for one in prompts],
         "login-hint": None if login_hint is None else _text("login_hint", login_hint),
         "parameters": given,
     }

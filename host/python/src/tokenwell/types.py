@@ -27,7 +27,7 @@ __all__ = [
     "Token",
 ]
 
-Prompt = Literal["none", "login", "consent", "select-account"]
+Prompt = Literal["none", "login", "consent", "select_account"]
 State = Literal["not-configured", "not-authorized", "authorized", "error"]
 
 
@@ -123,9 +123,9 @@ class Event:
 class PendingAuthorization:
     """An authorization under way."""
 
-    authorization_url: str
+    authorization_url: str = field(repr=False)
     """The URL for the user's browser."""
-    state: str
+    state: str = field(repr=False)
     """The ``state`` that the response must bear."""
     redirect_uri: str
     """Where the user is sent back to."""
