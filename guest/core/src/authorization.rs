@@ -831,4 +831,17 @@ mod tests {
         assert_eq!(of(&pending[0].state.reveal()[1..]), None);
         assert_eq!(of("x"), None);
     }
+
+    #[test]
+    fn an_error_goes_before_a_code() {
+        let redirect = Redirect::from_form("state=s&code=c&error=access_denied");
+        assert!(redirect.expect("a redirect").into_code().is_err());
+    }
+
+    #[test]
+    fn the_fragment_of_a_callback_is_no_part_of_its_answer() {
+        let redirect = Redirect::from_url("http://127.0.0.1:1/cb?state=s&code=c#_=_");
+        let code = redirect.expect("a redirect").into_code().expect("a code");
+        assert_eq!(code.reveal(), "c");
+    }
 }

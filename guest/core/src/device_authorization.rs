@@ -230,4 +230,13 @@ mod tests {
         device.back_off();
         assert_eq!(device.interval_seconds, 300);
     }
+
+    #[test]
+    fn a_user_code_has_no_control_characters() {
+        let body = json!({"device_code": "d", "user_code": "A\u{1b}[2J",
+            "verification_uri": "https://as.example/"});
+        let body = body.as_object().expect("an object");
+        let (_, shown) = read(body, Timestamp(0)).expect("a device");
+        assert_eq!(shown.user_code, "A [2J");
+    }
 }

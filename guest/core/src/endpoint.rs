@@ -396,4 +396,33 @@ mod tests {
             assert!(redirect_uri_problem(uri).is_some(), "{uri}");
         }
     }
+
+    #[test]
+    fn what_only_looks_like_this_machine_is_no_endpoint() {
+        for url in [
+            "http://notlocalhost/",
+            "http://as.localhost/",
+            "http://127.0.0.010/",
+            "http://127.0.0.+1/",
+            "https://010.0.0.1/",
+            "https://user:8@as.example/",
+        ] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_that_is_not_an_applications_own_takes_no_redirect() {
+        for uri in [
+            "data:x",
+            "FILE:///x",
+            "vbscript:x",
+            "blob:x",
+            "about:blank",
+            "com.example.app:/c b",
+            "com.example.app:/c\nb",
+        ] {
+            assert!(redirect_uri_problem(uri).is_some(), "{uri}");
+        }
+    }
 }

@@ -331,4 +331,57 @@ mod tests {
             );
         }
     }
+
+    /// An id_token by that algorithm with those claims, where the server announces
+    /// none, at the second 100,000.
+    fn at_100_000(algorithm: &str, change: &[(&str, Value)]) -> bool {
+        let mut claims = json!({"iss": "i", "aud": "id", "sub": "u", "exp": 100_100,
+            "iat": 100_000, "auth_time": 100_000});
+        for (name, value) in change {
+            claims[*name] = value.clone();
+        }
+        let expected = Expected {
+            issuer: Some("i"),
+            client_id: "id",
+            algorithms: &[],
+            nonce: None,
+            max_age: Some(600),
+            subject: None,
+            access_token: &SecretString::new("a"),
+            server_now: Timestamp::from_seconds(100_000),
+        };
+        check(&token(&json!({"alg": algorithm}), &claims), &expected).is_ok()
+    }
+
+    #[test]
+    fn times_are_held_to_the_second() {
+        for (name, last_good, first_bad) in [
+            ("exp", 99_941, 99_940),
+            ("iat", 100_060, 100_061),
+            ("iat", 13_600, 13_599),
+            ("auth_time", 99_340, 99_339),
+        ] {
+            for (value, is_good) in [(last_good, true), (first_bad, false)] {
+                let is_taken = at_100_000("RS256", &[(name, json!(value))]);
+                assert_eq!(is_taken, is_good, "{name} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_server_announces_no_algorithms_only_known_ones_are_taken() {
+        for algorithm in ["RS256", "HS256"] {
+            assert!(at_100_000(algorithm, &[]), "{algorithm}");
+        }
+        for algorithm in ["HS512", "X", "rs256", "ES256K"] {
+            assert!(!at_100_000(algorithm, &[]), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_the_access_token_is_held_against_sha_256_alone() {
+        let other = [("at_hash", json!("x"))];
+        assert!(!at_100_000("RS256", &other));
+        assert!(at_100_000("RS384", &other));
+    }
 }

@@ -326,4 +326,37 @@ mod tests {
         }
         assert!(Received::parse("e30.e30.").is_some());
     }
+
+    #[test]
+    fn the_curve_of_a_key_decides_on_the_algorithm() {
+        for (key, algorithm) in [
+            (json!({"kty": "EC", "crv": "P-384"}), Some("ES384")),
+            (json!({"kty": "EC", "crv": "P-521"}), Some("ES512")),
+            (json!({"kty": "EC", "crv": "secp256k1"}), None),
+            (json!({"kty": "OKP", "crv": "X25519"}), None),
+        ] {
+            let key = key.as_object().expect("a key");
+            assert_eq!(algorithm_for(key, &[]), algorithm, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_without_a_name_is_not_the_one_that_is_named() {
+        let keys = [json!({"kty": "RSA", "n": 1})];
+        let header = json!({"alg": "RS256", "kid": "a"});
+        assert!(select(&keys, header.as_object().expect("a header")).is_err());
+    }
+
+    #[test]
+    fn a_mac_that_was_cut_short_is_none() {
+        let whole = compact("e30.e30".to_owned(), &hmac_sha256(b"s", b"e30.e30"));
+        let is_keyed = |text: &str| {
+            let token = Received::parse(text).expect("a JWT");
+            token.is_keyed_with(&SecretString::new("s"))
+        };
+        assert!(is_keyed(whole.reveal()));
+        for length in [8, 12, 24] {
+            assert!(!is_keyed(&whole.reveal()[..length]), "{length}");
+        }
+    }
 }

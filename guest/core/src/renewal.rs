@@ -225,6 +225,12 @@ mod tests {
             Standing::Due(RenewalReason::MinValidity)
         );
         assert_eq!(standing(0, 5000, None), Standing::Fresh);
+        // Nine tenths of its lifetime are left, and a second later less.
+        assert_eq!(standing(100, 5000, None), Standing::Fresh);
+        assert_eq!(
+            standing(101, 5000, None),
+            Standing::Due(RenewalReason::MinValidity)
+        );
     }
 
     #[test]

@@ -100,6 +100,7 @@ impl Platform for Native {
         let mut builder = match request.method {
             http::Method::Get => self.http.get(url),
             http::Method::Post => self.http.post(url).body(request.body.reveal().to_owned()),
+            http::Method::Delete => self.http.delete(url).body(request.body.reveal().to_owned()),
         };
         builder = builder.timeout(Duration::from_millis(request.timeout_millis));
         for (name, value) in &request.headers {

@@ -778,4 +778,70 @@ mod tests {
         let severities: Vec<_> = check(&config).iter().map(|p| p.severity).collect();
         assert!(severities.is_sorted(), "{severities:?}");
     }
+
+    #[test]
+    fn whatever_a_config_lacks_for_what_it_wants_is_an_error() {
+        for (wants, lacks) in [
+            (
+                r#""token_endpoint_auth_method": "client_secret_post""#,
+                &["client_secret"][..],
+            ),
+            (
+                r#""token_endpoint_auth_method": "private_key_jwt""#,
+                &["signing_key"],
+            ),
+            (
+                r#""token_endpoint_auth_method": "tls_client_auth""#,
+                &["client_certificate", "client_certificate_key"],
+            ),
+            (r#""dpop": true"#, &["signing_key"]),
+            (r#""request_object": true"#, &["signing_key"]),
+            (r#""grant_type": "password""#, &["username", "password"]),
+            (
+                r#""grant_type": "token_exchange""#,
+                &["subject_token", "subject_token_type"],
+            ),
+            (
+                r#""grant_type": "token_exchange", "subject_token": "x", "subject_token_type": "y",
+                "actor_token": "z""#,
+                &["actor_token_type"],
+            ),
+            (r#""grant_type": "jwt_bearer""#, &["signing_key"]),
+            (r#""grant_type": "refresh_token""#, &["refresh_token"]),
+            (r#""prompt": "none login""#, &["prompt"]),
+            (r#""timeout": 0"#, &["timeout"]),
+        ] {
+            let config =
+                format!(r#"{{"client_id": "id", "issuer": "https://as.example", {wants}}}"#);
+            assert_eq!(fields(&config, Severity::Error), lacks, "{wants}");
+        }
+    }
+
+    #[test]
+    fn what_protects_a_request_cannot_be_set_beside_it_in_any_spelling() {
+        const AUTHORIZATION: &str = "client_id redirect_uri response_type state nonce code_challenge \
+            code_challenge_method dpop_jkt request request_uri";
+        const TOKEN: &str = "grant_type client_id client_secret client_assertion client_assertion_type \
+            refresh_token code redirect_uri code_verifier username password device_code assertion \
+            subject_token actor_token";
+        const HEADERS: &str = "authorization connection content-length content-type cookie dpop host \
+            transfer-encoding";
+        for (field, names) in [
+            ("authorization_parameters", AUTHORIZATION),
+            ("token_parameters", TOKEN),
+            ("token_headers", HEADERS),
+        ] {
+            for name in names.split_whitespace() {
+                for name in [name.to_owned(), name.to_uppercase()] {
+                    let config = format!(
+                        r#"{{"client_id": "id", "issuer": "https://as.example", "{field}": {{"{name}": "x"}}}}"#
+                    );
+                    assert_eq!(
+                        fields(&config, Severity::Error),
+                        [format!("{field}.{name}")]
+                    );
+                }
+            }
+        }
+    }
 }

@@ -7,8 +7,11 @@ mod devices;
 mod discovering;
 mod grants;
 mod identities;
+mod listening;
 mod proofs;
+mod renewals;
 mod requests;
+mod revoking;
 mod security;
 
 use super::fake::{Answer, CLIENT_CREDENTIALS, CODE, FakePlatform, World, run, run_all, run_steps};
@@ -54,6 +57,16 @@ fn begun<'a>(
         assert!(flow.as_mut().poll(&mut context).is_pending());
     }
     flow
+}
+
+fn begin_authorization(connection: &Crm) -> Begun {
+    run(connection.begin_authorization(&AuthorizationOptions::default())).expect("begun")
+}
+
+/// What comes back when the user has consented.
+fn answer_to(begun: &Begun) -> Redirect {
+    let form = format!("code=good-code&state={}", begun.state.reveal());
+    Redirect::from_form(&form).expect("a redirect")
 }
 
 fn ok(token: &str) -> Result<String> {

@@ -297,3 +297,50 @@ fn a_refused_client_is_not_tried_in_another_way() {
     ));
     assert_eq!(world.token_requests(), 1);
 }
+
+#[test]
+fn another_process_dates_by_the_servers_clock_as_it_was_stored() {
+    let world = World::new();
+    let config = r#"{"client_id": "id", "grant_type": "client_credentials", "token_endpoint": "https://as.example/token", "signing_key": {"ref": "key:ec"}}"#;
+    world.answer_with(Answer::Http(
+        200,
+        vec![("date", "Sun, 09 Sep 2001 02:46:40 GMT")],
+        r#"{"access_token": "a", "token_type": "Bearer", "expires_in": 10}"#.to_owned(),
+    ));
+    assert_eq!(token(&world.open(config)), ok("a"));
+    world.pass(10);
+    token(&world.open(config)).expect("a token");
+    let assertion = world.last_sent("client_assertion").expect("an assertion");
+    let assertion = crate::jws::Received::parse(&assertion).expect("a JWT");
+    assert_eq!(assertion.claims["iat"], 1_000_000_000 + 3600 + 10);
+    assert_eq!(assertion.claims["exp"], 1_000_000_000 + 3600 + 70);
+}
+
+#[test]
+fn what_is_not_signed_is_not_sent_again_for_a_wrong_clock() {
+    let world = World::new();
+    let connection = world.open(CLIENT_CREDENTIALS);
+    world.answer_with(Answer::Http(
+        401,
+        vec![("date", "Sun, 09 Sep 2001 02:46:40 GMT")],
+        r#"{"error": "invalid_client"}"#.to_owned(),
+    ));
+    assert!(token(&connection).is_err());
+    assert_eq!(world.token_requests(), 1);
+}
+
+#[test]
+fn an_assertion_of_the_grant_that_a_wrong_clock_dated_is_made_anew() {
+    let world = World::new();
+    let connection = world.open(
+        r#"{"grant_type": "jwt_bearer", "signing_key": {"ref": "key:rsa"},
+    "assertion_issuer": "robot@project.example", "token_endpoint": "https://as.example/token"}"#,
+    );
+    world.answer_with(Answer::Http(
+        400,
+        vec![("date", "Sun, 09 Sep 2001 02:46:40 GMT")],
+        r#"{"error": "invalid_grant"}"#.to_owned(),
+    ));
+    let _ = token(&connection);
+    assert!(world.token_requests() >= 2, "{}", world.token_requests());
+}

@@ -265,3 +265,77 @@ fn an_openid_user_of_a_device_is_identified_without_a_nonce() {
     assert_eq!(poll(&connection), Ok(DevicePoll::Authorized));
     assert!(run(connection.userinfo()).is_ok());
 }
+
+#[test]
+fn a_store_that_fails_for_a_while_costs_no_device_authorization() {
+    let world = World::with_metadata();
+    let connection = world.open(DEVICE);
+    run(connection.begin_device_authorization()).expect("begun");
+    world
+        .server
+        .borrow_mut()
+        .device
+        .as_mut()
+        .expect("one")
+        .decision = Decision::Allowed;
+    world.pass(5);
+    let mut flow = Box::pin(connection.poll_device_authorization());
+    let mut context = Context::from_waker(Waker::noop());
+    while world.token_requests() == 0 {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    world.failing_writes.set(5);
+    assert_eq!(run(flow), Ok(DevicePoll::Authorized));
+    assert_eq!(token(&world.open(DEVICE)), ok("access-2"));
+}
+
+#[test]
+fn slow_down_adds_five_seconds_and_does_not_double() {
+    let world = World::with_metadata();
+    let connection = world.open(DEVICE);
+    run(connection.begin_device_authorization()).expect("begun");
+    for (wait, longer) in [(5, 10), (10, 15)] {
+        world.pass(wait);
+        world.answer_with(Answer::oauth_error("slow_down"));
+        assert_eq!(
+            run(connection.poll_device_authorization()),
+            Ok(DevicePoll::Pending(longer))
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_prolongs_no_wait_of_a_device() {
+    let world = World::with_metadata();
+    let connection = world.open(DEVICE);
+    run(connection.begin_device_authorization()).expect("begun");
+    world.set_back(600);
+    world.answer_with(Answer::oauth_error("authorization_pending"));
+    assert_eq!(
+        run(connection.poll_device_authorization()),
+        Ok(DevicePoll::Pending(5))
+    );
+    assert_eq!(world.token_requests(), 1);
+}
+
+#[test]
+fn device_and_code_grants_are_kept_apart() {
+    let world = World::with_metadata();
+    assert!(matches!(
+        run(world
+            .open(DEVICE)
+            .begin_authorization(&AuthorizationOptions {
+                redirect_uri: Some("http://127.0.0.1:1/cb".to_owned()),
+                ..AuthorizationOptions::default()
+            }))
+        .unboxed(),
+        Err(Error::Unsupported(_))
+    ));
+    let robot = DEVICE
+        .replace("device_code", "client_credentials")
+        .replacen('{', r#"{"client_secret": "s", "#, 1);
+    assert!(matches!(
+        run(world.open(&robot).begin_device_authorization()).unboxed(),
+        Err(Error::Unsupported(_))
+    ));
+}

@@ -117,7 +117,7 @@ fn a_key_that_the_server_has_withdrawn_is_not_believed_for_long() {
 }
 
 #[test]
-fn keys_that_cannot_be_had_are_asked_for_twice() {
+fn keys_that_cannot_be_read_are_said_to_be_so() {
     let world = World::with_metadata();
     let connection = world.open(OPENID);
     let begun =
@@ -387,4 +387,186 @@ mod introspection {
             Err(Error::Unsupported(_))
         ));
     }
+}
+
+#[test]
+fn an_id_token_that_was_asked_for_has_to_come() {
+    let world = World::with_metadata();
+    world.server.borrow_mut().adds = vec![("id_token", serde_json::Value::Null)];
+    let told = refused(world.authorize(&world.open(OPENID)));
+    assert!(told.contains("no id_token came"), "{told}");
+}
+
+#[test]
+fn an_id_token_that_is_passed_over_is_not_stored() {
+    let world = World::with_metadata();
+    world.server.borrow_mut().id_token = IdToken {
+        always: true,
+        is_forged: true,
+        ..IdToken::default()
+    };
+    let config = OPENID.replace("openid", "a");
+    let connection = world.open(&config);
+    world.authorize(&connection).expect("authorized");
+    let record = run(connection.load()).expect("it opens").record;
+    assert_eq!(record.credential.as_ref().expect("one").id_token, None);
+}
+
+#[test]
+fn signed_userinfo_for_another_client_is_refused() {
+    for (name, value) in [
+        ("aud", json!("other")),
+        ("iss", json!("https://evil.example")),
+    ] {
+        let (world, connection, authorized) = authorized_by(IdToken::default());
+        authorized.expect("authorized");
+        // as the server would sign it
+        let header = json!({"alg": "RS256", "kid": "server-rsa"});
+        let mut claims = json!({"sub": "user", "iss": "https://as.example", "aud": "id"});
+        claims[name] = value;
+        let object = |value: serde_json::Value| value.as_object().expect("an object").clone();
+        let input = crate::jws::signing_input(object(header), object(claims));
+        let key = super::super::fake_keys::of_server("server-rsa");
+        let signature =
+            super::super::fake_keys::sign(&key, "RS256", input.as_bytes()).expect("signed");
+        let body = crate::jws::compact(input, &signature).reveal().to_owned();
+        world.answer_with(Answer::Http(
+            200,
+            vec![("content-type", "application/jwt")],
+            body,
+        ));
+        refused(run(connection.userinfo()).map(drop));
+    }
+}
+
+#[test]
+fn an_id_token_of_a_renewal_is_held_against_what_the_server_announces() {
+    let world = World::with_metadata();
+    world.publish(&[("id_token_signing_alg_values_supported", json!(["RS256"]))]);
+    let connection = world.open(OPENID);
+    world.authorize(&connection).expect("authorized");
+    world.server.borrow_mut().id_token = IdToken {
+        always: true,
+        algorithm: "HS256",
+        ..IdToken::default()
+    };
+    world.pass(1000);
+    token(&connection).expect("a token");
+    assert!(kinds_in_history(&connection).contains(&"quirk-applied"));
+}
+
+#[test]
+fn an_id_token_is_dated_by_the_servers_clock() {
+    for iat in [3600i64, -3600] {
+        let world = World::with_metadata();
+        let config = OPENID.to_owned();
+        let connection = world.open(&config);
+        let begun = begin_authorization(&connection);
+        let query = world.consent(&begun.authorization_url);
+        let url = url::Url::parse(&begun.authorization_url).expect("a URL");
+        let nonce = url
+            .query_pairs()
+            .find(|(n, _)| n == "nonce")
+            .expect("one")
+            .1
+            .into_owned();
+        let now = 1_000_000_000 + iat;
+        let header = json!({"alg": "HS256"});
+        let claims = json!({"sub": "user", "iss": "https://as.example", "aud": "id", "iat": now, "exp": now + 60, "nonce": nonce});
+        let object = |value: serde_json::Value| value.as_object().expect("an object").clone();
+        let input = crate::jws::signing_input(object(header), object(claims));
+        let mac = crate::jws::hmac_sha256(b"secret", input.as_bytes());
+        let id_token = crate::jws::compact(input, &mac).reveal().to_owned();
+        let date = if iat > 0 {
+            "Sun, 09 Sep 2001 02:46:40 GMT"
+        } else {
+            "Sun, 09 Sep 2001 00:46:40 GMT"
+        };
+        world.answer_with(Answer::Http(200, vec![("date", date)],
+            json!({"access_token": "a", "token_type": "Bearer", "expires_in": 100, "id_token": id_token}).to_string()));
+        run(connection.complete_authorization(Redirect::from_form(&query).expect("one")))
+            .expect("authorized");
+    }
+}
+
+#[test]
+fn what_introspection_tells_of_the_expiry_is_read_by_the_servers_clock() {
+    for (body, date, expected) in [
+        (r#"{"active": false, "exp": 1000001000}"#, None, None),
+        (r#"{"active": true, "exp": 999999000}"#, None, None),
+        (
+            r#"{"active": true, "exp": 1000004600}"#,
+            Some("Sun, 09 Sep 2001 02:46:40 GMT"),
+            Some(1_000_001_000),
+        ),
+    ] {
+        let world = World::with_metadata();
+        let connection = world.open(&CLIENT_CREDENTIALS.replace(
+            "\"token_endpoint\"",
+            r#""introspection_endpoint": "https://as.example/introspect", "token_endpoint""#,
+        ));
+        world.answer_with(Answer::Http(
+            200,
+            date.map(|d| ("date", d)).into_iter().collect(),
+            r#"{"access_token": "a", "token_type": "Bearer"}"#.to_owned(),
+        ));
+        world.answer_with(Answer::status(200, body));
+        assert_eq!(token(&connection), ok("a"));
+        let expiry = run(connection.status()).expect("a status").expires_at;
+        assert_eq!(expiry.map(Timestamp::seconds), expected, "{body}");
+    }
+}
+
+#[test]
+fn keys_that_are_away_for_a_moment_are_asked_for_again() {
+    let world = World::with_metadata();
+    let connection = world.open(OPENID);
+    let begun = begin_authorization(&connection);
+    let query = world.consent(&begun.authorization_url);
+    let redirect = Redirect::from_form(&query).expect("a redirect");
+    let mut flow = Box::pin(connection.complete_authorization(redirect));
+    let mut context = Context::from_waker(Waker::noop());
+    while world.token_requests() == 0 {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    world.answer_with(Answer::status(503, ""));
+    run(flow).expect("authorized");
+    assert_eq!(world.sent_to("/jwks").len(), 2);
+}
+
+#[test]
+fn an_id_token_is_not_put_with_another_credential() {
+    let world = World::with_metadata();
+    let connection = world.open(OPENID);
+    world.authorize(&connection).expect("authorized");
+    world.server.borrow_mut().id_token = IdToken {
+        always: true,
+        claims: vec![("email", json!("new"))],
+        ..IdToken::default()
+    };
+    world.server.borrow_mut().published = vec!["server-rsa"];
+    world.pass(1000);
+    let jwks = world.sent_to("/jwks").len();
+    let options = TokenOptions::default();
+    let mut flow = Box::pin(connection.token(&options));
+    let mut context = Context::from_waker(Waker::noop());
+    // The keys are old by now, and are read anew while the id_token is checked.
+    while world.sent_to("/jwks").len() == jwks {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    world.server.borrow_mut().id_token = IdToken::default();
+    world.authorize(&world.open(OPENID)).expect("authorized");
+    let id = |world: &Rc<World>| {
+        run(world.open(OPENID).load())
+            .expect("it opens")
+            .record
+            .credential
+            .as_ref()
+            .expect("one")
+            .id_token
+            .clone()
+    };
+    let before = id(&world);
+    run(flow).expect("a token");
+    assert_eq!(id(&world), before);
 }

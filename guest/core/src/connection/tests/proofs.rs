@@ -321,3 +321,59 @@ fn another_key_is_another_credential() {
         Err(Error::NotAuthorized(_))
     ));
 }
+
+#[test]
+fn a_nonce_that_comes_with_a_token_is_for_the_next_proof_and_sends_nothing_again() {
+    let world = World::with_metadata();
+    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
+    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
+    let connection = world.open(config);
+    world.answer_with(Answer::Http(
+        200,
+        vec![("dpop-nonce", "next")],
+        r#"{"access_token": "a", "token_type": "DPoP", "expires_in": 10}"#.to_owned(),
+    ));
+    assert_eq!(token(&connection), ok("a"));
+    assert_eq!(world.token_requests(), 1);
+    world.server.borrow_mut().nonces = Nonces::Wanted("next");
+    world.pass(10);
+    token(&connection).expect("a token");
+    assert_eq!(world.token_requests(), 2);
+}
+
+#[test]
+fn the_nonce_of_the_last_answer_is_kept() {
+    let world = World::with_metadata();
+    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
+    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
+    let connection = world.open(config);
+    for nonce in ["a", "b", "c"] {
+        world.answer_with(Answer::Http(
+            400,
+            vec![("dpop-nonce", nonce)],
+            r#"{"error": "use_dpop_nonce"}"#.to_owned(),
+        ));
+    }
+    token(&connection).expect_err("too many");
+    world.server.borrow_mut().nonces = Nonces::Wanted("c");
+    world.pass(10);
+    token(&connection).expect("a token");
+    assert_eq!(world.token_requests(), 4);
+}
+
+#[test]
+fn the_nonce_demanded_twice_is_not_followed() {
+    let world = World::with_metadata();
+    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
+    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
+    let connection = world.open(config);
+    for _ in 0..3 {
+        world.answer_with(Answer::Http(
+            400,
+            vec![("dpop-nonce", "same")],
+            r#"{"error": "use_dpop_nonce"}"#.to_owned(),
+        ));
+    }
+    token(&connection).expect_err("refused");
+    assert_eq!(world.token_requests(), 2);
+}

@@ -332,3 +332,123 @@ mod signing {
         world.authorize(&connection).expect("authorized");
     }
 }
+
+#[test]
+fn a_store_that_fails_for_a_while_costs_no_authorization() {
+    let world = World::new();
+    let connection = world.open(CODE);
+    let begun = begin_authorization(&connection);
+    let redirect = answer_to(&begun);
+    let mut flow = Box::pin(connection.complete_authorization(redirect));
+    let mut context = Context::from_waker(Waker::noop());
+    while world.token_requests() == 0 {
+        assert!(flow.as_mut().poll(&mut context).is_pending());
+    }
+    world.failing_writes.set(5);
+    run(flow).expect("authorized");
+    assert_eq!(token(&world.open(CODE)), ok("access-1"));
+}
+
+#[test]
+fn the_oldest_authorization_makes_room() {
+    let world = World::new();
+    let connection = world.open(CODE);
+    let begun: Vec<_> = (0..17).map(|_| begin_authorization(&connection)).collect();
+    let complete = |begun: &Begun| {
+        let redirect = answer_to(begun);
+        run(connection.complete_authorization(redirect))
+    };
+    assert!(complete(&begun[0]).is_err());
+    assert!(complete(&begun[16]).is_ok());
+    assert!(complete(&begun[1]).is_ok());
+}
+
+#[test]
+fn a_signed_request_lives_as_long_as_the_authorization() {
+    let world = World::with_metadata();
+    let config = CONFIG.replacen('{', r#"{"request_object": true, "signing_key": {"ref": "key:ec"}, "authorization_parameters": {"x": "y"}, "#, 1);
+    let begun = begin_authorization(&world.open(&config));
+    let url = url::Url::parse(&begun.authorization_url).expect("a URL");
+    let request = url
+        .query_pairs()
+        .find(|(n, _)| n == "request")
+        .expect("one")
+        .1
+        .into_owned();
+    let request = crate::jws::Received::parse(&request).expect("a JWT");
+    assert_eq!(request.claims["exp"], 1_000_000_600);
+    assert_eq!(request.claims["nbf"], 1_000_000_000);
+    assert_eq!(request.claims["x"], "y");
+    assert!(url.query_pairs().all(|(n, _)| n != "x"));
+}
+
+#[test]
+fn no_option_takes_the_place_of_any_computed_parameter() {
+    let world = World::new();
+    for name in [
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "dpop_jkt",
+        "request",
+        "request_uri",
+    ] {
+        let options = AuthorizationOptions {
+            parameters: vec![(name.to_owned(), "x".to_owned())],
+            ..AuthorizationOptions::default()
+        };
+        assert!(
+            matches!(
+                run(world.open(CODE).begin_authorization(&options)).unboxed(),
+                Err(Error::NotConfigured(_))
+            ),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_issuer_of_a_redirect_is_compared_as_it_is() {
+    let world = World::with_metadata();
+    let connection = world.open(CONFIG);
+    let begun = begin_authorization(&connection);
+    let query = world.consent(&begun.authorization_url);
+    for other in [
+        "https%3A%2F%2Fas.example%2F",
+        "https%3A%2F%2FAS.example",
+        "http%3A%2F%2Fas.example",
+    ] {
+        let query = query.replace("https%3A%2F%2Fas.example", other);
+        assert!(
+            run(connection.complete_authorization(Redirect::from_form(&query).expect("one")))
+                .is_err(),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_redirect_is_told_and_not_kept() {
+    let world = World::new();
+    let connection = world.open(CODE);
+    begin_authorization(&connection);
+    let redirect = Redirect::from_form("code=x&state=other").expect("one");
+    assert!(run(connection.complete_authorization(redirect)).is_err());
+    assert_eq!(world.kinds(), ["authorization-begun", "redirect-refused"]);
+    assert_eq!(kinds_in_history(&connection), Vec::<&str>::new());
+}
+
+#[test]
+fn a_refused_code_leaves_an_earlier_credential_in_good_standing() {
+    let world = World::new();
+    let connection = world.authorized();
+    let begun = begin_authorization(&connection);
+    world.answer_with(Answer::oauth_error("invalid_grant"));
+    let redirect = answer_to(&begun);
+    assert!(run(connection.complete_authorization(redirect)).is_err());
+    assert_eq!(state(&connection), ConnectionState::Authorized);
+}

@@ -3,15 +3,12 @@
 //! and the origins that requests may reach are the hosts'.
 
 use super::super::fake_server::IdToken;
+use super::identities::OPENID;
 use super::requests::CONFIG;
 use super::*;
 use crate::config::ClientAuthentication;
 use serde_json::Value;
 use std::collections::BTreeSet;
-
-fn begin(connection: &Crm) -> Begun {
-    run(connection.begin_authorization(&AuthorizationOptions::default())).expect("begun")
-}
 
 fn parameter(begun: &Begun, name: &str) -> Option<String> {
     let url = url::Url::parse(&begun.authorization_url).expect("a URL");
@@ -30,7 +27,7 @@ fn the_code_flow_is_used_and_never_the_implicit_one() {
     // RFC 9700 section 2.1.2.
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     assert_eq!(parameter(&begun, "response_type").as_deref(), Some("code"));
     let state = begun.state.reveal();
     let query =
@@ -47,7 +44,7 @@ fn pkce_is_on_every_request_by_s256_with_a_fresh_verifier() {
     let confidential = CONFIG.replacen('{', r#"{"client_secret": "s", "#, 1);
     let mut seen = BTreeSet::new();
     for config in [CONFIG, confidential.as_str(), CONFIG] {
-        let begun = begin(&world.open(config));
+        let begun = begin_authorization(&world.open(config));
         assert_eq!(
             parameter(&begun, "code_challenge_method").as_deref(),
             Some("S256")
@@ -62,7 +59,7 @@ fn verifier_nonce_and_state_are_256_random_bits_each() {
     let connection = world.open(&CONFIG.replace("\"a\"", "\"openid\""));
     let mut seen = BTreeSet::new();
     for _ in 0..50 {
-        let begun = begin(&connection);
+        let begun = begin_authorization(&connection);
         for name in ["state", "nonce", "code_challenge"] {
             let value = parameter(&begun, name).expect(name);
             // 43 characters of base64url are 256 bits.
@@ -77,11 +74,11 @@ fn a_state_is_used_once_and_for_ten_minutes() {
     // RFC 6749 section 10.12.
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     let query = world.consent(&begun.authorization_url);
     complete(&connection, &query).expect("authorized");
     assert!(complete(&connection, &query).is_err());
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     let query = world.consent(&begun.authorization_url);
     world.pass(600);
     assert!(complete(&connection, &query).is_err());
@@ -94,7 +91,7 @@ fn the_issuer_is_compared_where_it_is_named_and_wanted_where_it_is_promised() {
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
     for change in ["&iss=https%3A%2F%2Fevil.example", ""] {
-        let begun = begin(&connection);
+        let begun = begin_authorization(&connection);
         let query = world.consent(&begun.authorization_url);
         let query = query.replace("&iss=https%3A%2F%2Fas.example", change);
         assert!(complete(&connection, &query).is_err());
@@ -104,7 +101,7 @@ fn the_issuer_is_compared_where_it_is_named_and_wanted_where_it_is_promised() {
         "authorization_response_iss_parameter_supported",
         Value::Null,
     )]);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     let query = world.consent(&begun.authorization_url);
     let query = query.replace("&iss=https%3A%2F%2Fas.example", "");
     complete(&connection, &query).expect("authorized");
@@ -116,7 +113,7 @@ fn the_code_goes_to_the_endpoint_of_the_issuer_that_was_asked() {
     // RFC 9700 section 4.4: metadata that changes meanwhile changes nothing.
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     world.publish(&[("token_endpoint", "https://evil.example/token".into())]);
     let query = world.consent(&begun.authorization_url);
     complete(&world.open(CONFIG), &query).expect("authorized");
@@ -189,7 +186,7 @@ fn metadata_that_cannot_be_used_is_refused_with_the_reason_and_nothing_is_lost()
 fn an_error_is_bound_to_its_state_like_a_code() {
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     let iss = "iss=https%3A%2F%2Fas.example";
     let foreign = complete(
         &connection,
@@ -211,7 +208,7 @@ fn an_error_is_bound_to_its_state_like_a_code() {
 fn the_token_endpoint_is_posted_to_and_its_redirects_are_not_followed() {
     let world = World::with_metadata();
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     let query = world.consent(&begun.authorization_url);
     world.answer_with(Answer::Http(
         307,
@@ -283,7 +280,7 @@ fn the_scopes_asked_for_are_those_configured_and_those_granted_are_recorded() {
     let world = World::with_metadata();
     world.server.borrow_mut().grants = Some("b");
     let connection = world.open(CONFIG);
-    let begun = begin(&connection);
+    let begun = begin_authorization(&connection);
     assert_eq!(parameter(&begun, "scope").as_deref(), Some("a"));
     complete(&connection, &world.consent(&begun.authorization_url)).expect("authorized");
     assert_eq!(run(connection.status()).expect("a status").scope, ["b"]);
@@ -477,4 +474,142 @@ fn whatever_comes_in_from_outside_does_no_harm() {
         };
         let _ = outcome;
     }
+}
+
+#[test]
+fn no_two_records_are_sealed_with_one_nonce() {
+    let world = World::new();
+    world.authorized();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        run(world.open(CODE).reseal()).expect("resealed");
+        let entries = world.entries.borrow();
+        let value = &entries["crm.tokens"].value;
+        // Magic, format, the length of the name and the name "key".
+        assert!(seen.insert(value[8..20].to_vec()));
+    }
+}
+
+#[test]
+fn a_changed_config_neither_shows_nor_sends_what_another_obtained() {
+    let world = World::with_metadata();
+    let connection = world.open(OPENID);
+    world.authorize(&connection).expect("authorized");
+    world.received.borrow_mut().clear();
+    let other = world.open(&OPENID.replacen('{', r#"{"token_endpoint": "https://evil.example/token", "revocation_endpoint": "https://evil.example/r",
+        "introspection_endpoint": "https://evil.example/i", "userinfo_endpoint": "https://evil.example/u", "#, 1));
+    assert!(run(other.response_json()).is_err());
+    assert!(run(other.revoke()).is_err());
+    assert!(run(other.introspect()).is_err());
+    assert!(run(other.userinfo()).is_err());
+    assert_eq!(run(other.status()).expect("a status").expires_at, None);
+    assert_eq!(world.received.borrow().len(), 0);
+    assert!(token(&connection).is_ok());
+}
+
+#[test]
+fn whatever_makes_another_credential_is_bound() {
+    let base = |text: &str| super::super::binding(&crate::config::parse(text).expect("a config"));
+    let t = r#""client_id": "id", "token_endpoint": "https://as.example/token""#;
+    for (one, other) in [
+        (
+            r#""grant_type": "authorization_code""#,
+            r#""grant_type": "device_code""#,
+        ),
+        (r#""provider": "github""#, r#""provider": "discord""#),
+        (
+            r#""provider": "microsoft-entra", "parameters": {"tenant": "a"}"#,
+            r#""provider": "microsoft-entra", "parameters": {"tenant": "b"}"#,
+        ),
+        (
+            r#""grant_type": "refresh_token", "refresh_token": "a""#,
+            r#""grant_type": "refresh_token", "refresh_token": "b""#,
+        ),
+        (
+            r#""grant_type": "token_exchange", "subject_token": "a""#,
+            r#""grant_type": "token_exchange", "subject_token": "b""#,
+        ),
+        (
+            r#""grant_type": "token_exchange", "actor_token": "a""#,
+            r#""grant_type": "token_exchange", "actor_token": "b""#,
+        ),
+        (
+            r#""grant_type": "token_exchange", "requested_token_type": "a""#,
+            r#""grant_type": "token_exchange", "requested_token_type": "b""#,
+        ),
+        (
+            r#""grant_type": "jwt_bearer", "assertion": "a""#,
+            r#""grant_type": "jwt_bearer", "assertion": "b""#,
+        ),
+        (
+            r#""grant_type": "password", "username": "a""#,
+            r#""grant_type": "password", "username": "b""#,
+        ),
+        (
+            r#""grant_type": "client_credentials", "token_parameters": {"tenant": "a"}"#,
+            r#""grant_type": "client_credentials", "token_parameters": {"tenant": "b"}"#,
+        ),
+        (
+            r#""grant_type": "client_credentials", "resource": ["https://a/"]"#,
+            r#""grant_type": "client_credentials", "audience": ["https://a/"]"#,
+        ),
+    ] {
+        assert_ne!(
+            base(&format!("{{{t}, {one}}}")),
+            base(&format!("{{{t}, {other}}}")),
+            "{one}"
+        );
+    }
+}
+
+#[test]
+fn an_echo_at_the_other_endpoints_is_not_shown() {
+    let world = World::with_metadata();
+    let connection = world.open(OPENID);
+    world.authorize(&connection).expect("authorized");
+    let body = r#"{"error": "invalid_request", "error_description": "refresh-2 access-2 secret"}"#;
+    world.answer_with(Answer::status(400, body));
+    let e = run(connection.revoke()).expect_err("refused");
+    assert!(!format!("{e:?}").contains("refresh-2"), "{e:?}");
+    world.answer_with(Answer::status(400, body));
+    let e = run(connection.introspect()).expect_err("refused");
+    assert!(!format!("{e:?}").contains("access-2"), "{e:?}");
+    world.answer_with(Answer::Http(
+        403,
+        vec![(
+            "www-authenticate",
+            r#"Bearer error="access-2", error_description="access-2""#,
+        )],
+        String::new(),
+    ));
+    let e = run(connection.userinfo()).expect_err("refused");
+    assert!(!format!("{e:?}").contains("access-2"), "{e:?}");
+    world.answer_with(Answer::status(
+        200,
+        &super::super::fake_server::metadata().to_string(),
+    ));
+    world.answer_with(Answer::status(
+        400,
+        r#"{"error": "x", "error_description": "initial-token"}"#,
+    ));
+    let platform = FakePlatform(Rc::clone(&world));
+    let t = SecretString::new("initial-token");
+    let e = run(register_client(
+        &platform,
+        "https://as.example",
+        "{}",
+        Some(&t),
+    ))
+    .expect_err("refused");
+    assert!(!format!("{e:?}").contains("initial-token"), "{e:?}");
+}
+
+#[test]
+fn an_error_code_that_repeats_a_token_does_not_show_it() {
+    let world = World::new();
+    let connection = world.authorized();
+    world.pass(1000);
+    world.answer_with(Answer::oauth_error("bad refresh-1"));
+    let e = token(&connection).expect_err("refused");
+    assert!(!format!("{e:?}").contains("refresh-1"));
 }
