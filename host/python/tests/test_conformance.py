@@ -428,7 +428,7 @@ class Played:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = do_DELETE = _serve
 
             def log_message(self, *_: Any) -> None:
                 pass

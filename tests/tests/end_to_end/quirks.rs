@@ -518,6 +518,77 @@ fn secret_as_username() {
 
 /// Shows: guest/providers/README.md, requests.
 #[test]
+fn revocation_method_format_names_and_authentication() {
+    let (cli, server) = (Cli::new(), ScriptedServer::start());
+    let config = json!({
+        "provider": "github",
+        "client_id": "client",
+        "client_secret": SECRET,
+        "grant_type": "refresh_token",
+        "refresh_token": "refresh-0",
+        "token_endpoint": server.url("/token"),
+        "revocation_endpoint": server.url("/applications/client/token"),
+    });
+    cli.create("app", &config).expect_code(0);
+    server.answer("/token", Answer::json(200, &good()));
+    cli.run(&["token", "app"]).expect_code(0);
+    server.answer(
+        "/applications/client/token",
+        Answer::new(204, "text/plain", ""),
+    );
+    cli.run(&["revoke", "app"]).expect_code(0);
+    let received = server.only_request_to("/applications/client/token");
+    assert_eq!(received.method, "DELETE");
+    assert_eq!(received.body, br#"{"access_token":"access-1"}"#);
+    let basic = received.header("authorization").expect("credentials");
+    assert!(basic.starts_with("Basic "), "{basic}");
+    let history = cli.run(&["history", "app", "--json"]).expect_code(0).json();
+    assert!(
+        history
+            .to_string()
+            .contains("Tokens are revoked by DELETE."),
+        "{history:#}"
+    );
+}
+
+/// Shows: guest/providers/README.md, requests.
+#[test]
+fn revocation_by_the_access_token_alone() {
+    let (cli, server) = (Cli::new(), ScriptedServer::start());
+    let config = json!({
+        "provider": "slack-user",
+        "client_id": "client",
+        "client_secret": SECRET,
+        "grant_type": "refresh_token",
+        "refresh_token": "refresh-0",
+        "token_endpoint": server.url("/token"),
+        "revocation_endpoint": server.url("/api/auth.revoke"),
+    });
+    cli.create("app", &config).expect_code(0);
+    let user = json!({"ok": true, "authed_user": good(), "access_token": "access-1",
+        "token_type": "user", "expires_in": 3600});
+    server.answer("/token", Answer::json(200, &user));
+    cli.run(&["token", "app"]).expect_code(0);
+    let refusal = json!({"ok": false, "error": "account_inactive"});
+    server.answer("/api/auth.revoke", Answer::json(200, &refusal));
+    let refused = cli.run(&["revoke", "app"]).expect_code(5);
+    assert!(refused.stderr.contains("account_inactive"), "{refused:?}");
+    server.answer(
+        "/api/auth.revoke",
+        Answer::json(200, &json!({"ok": true, "revoked": true})),
+    );
+    cli.run(&["revoke", "app"]).expect_code(0);
+    for received in server.requests_to("/api/auth.revoke") {
+        assert_eq!(received.header("authorization"), Some("Bearer access-1"));
+        assert_eq!(
+            (received.method.as_str(), received.body.as_slice()),
+            ("POST", &b""[..])
+        );
+    }
+}
+
+/// Shows: guest/providers/README.md, requests.
+#[test]
 fn client_secret_basic_encoding_raw() {
     let (cli, server) = (Cli::new(), ScriptedServer::start());
     // An issuer by hand is another server that speaks as the provider does.
