@@ -141,6 +141,9 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
     }
 }
 
+/// The longest that a lease is given for; whoever asks for more gets this.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The right to renew what is under a key. Released when dropped; lost when its
 /// time runs out.
 pub trait Lease: Send + 'static {

@@ -1290,6 +1290,19 @@ fn seal_takes_a_key_of_many_lines_whole() {
 }
 
 #[test]
+fn a_name_that_no_secret_can_have_is_wrong_usage() {
+    let cli = Cli::new();
+    for name in ["a/b", ".a", "", "a b"] {
+        cli.run_with_input(&["seal", name], "s").failed_with(2);
+    }
+}
+
+#[test]
+fn the_demonstration_is_not_for_programs() {
+    Cli::new().run(&["demo", "--json"]).failed_with(2);
+}
+
+#[test]
 fn create_seals_every_secret_and_delete_forgets_them() {
     let cli = Cli::new();
     let config = json!({

@@ -104,8 +104,7 @@ impl Client<'_> {
     /// 8705 section 2): the rest is the host's handshake.
     pub fn authenticate(&self, form: &mut Form, headers: &mut Vec<(String, SecretString)>) {
         if let Some(token) = &self.access_token {
-            let credentials = SecretString::new(format!("Bearer {}", token.reveal()));
-            headers.push(("authorization".to_owned(), credentials));
+            headers.push(("authorization".to_owned(), bearer(token)));
             return;
         }
         if self.method == ClientAuthentication::ClientSecretBasic {
@@ -137,6 +136,11 @@ impl Client<'_> {
             | ClientAuthentication::SelfSignedTlsClientAuth => {}
         }
     }
+}
+
+/// The value of the header that shows a bearer token (RFC 6750 section 2.1).
+pub(crate) fn bearer(token: &SecretString) -> SecretString {
+    SecretString::new(format!("Bearer {}", token.reveal()))
 }
 
 /// The Basic header's value (RFC 6749 section 2.3.1, RFC 7617).

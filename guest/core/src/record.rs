@@ -7,7 +7,7 @@
 
 use crate::authorization::PendingAuthorization;
 use crate::device_authorization::PendingDevice;
-use crate::error::{Reauthorization, ServerError, Violation};
+use crate::error::{Error, Reauthorization, ServerError, Unavailability, Violation};
 use crate::event::History;
 use crate::json::{self, Object, Stored, stored_cases, stored_fields};
 use crate::metadata::Server;
@@ -218,6 +218,20 @@ impl Failure {
     /// Whether the user has to do something.
     pub fn is_final(&self) -> bool {
         matches!(self.cause, FailureCause::Reauthorization(_))
+    }
+
+    /// The error that it stands for.
+    pub fn error(&self) -> Box<Error> {
+        Box::new(match &self.cause {
+            FailureCause::Unavailable(cause) => Error::Unavailable(Unavailability {
+                cause: cause.clone(),
+                retry_at: self.retry_at,
+            }),
+            FailureCause::Refused(error) => Error::Refused(error.clone()),
+            FailureCause::Violation(violation) => Error::ProtocolViolation(violation.clone()),
+            FailureCause::Reauthorization(cause) => Error::ReauthorizationRequired(cause.clone()),
+            FailureCause::Denied(error) => Error::Denied(error.clone()),
+        })
     }
 }
 

@@ -75,7 +75,9 @@ export class Egress {
     ];
     const issuers = [config.issuer];
     for (const { name, value } of provider?.endpoints ?? []) {
-      (name === 'issuer' ? issuers : urls).push(filledIn(value, values));
+      // One by hand is another server, which merely speaks as the provider does.
+      const isIssuer = name === 'issuer' && config.issuer === undefined;
+      (isIssuer ? issuers : urls).push(filledIn(value, values));
     }
     const isThere = (url: string | undefined): url is string => url !== undefined;
     return new Egress(urls.filter(isThere), issuers.filter(isThere));

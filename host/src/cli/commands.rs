@@ -675,7 +675,10 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
             "there is no connection {}",
             subject.full_name()
         ))
-        .mend("`tokenwell list` shows those there are."));
+        .mend(format!(
+            "`{}` shows those there are.",
+            session.directory.command("list")
+        )));
     }
     if !args.yes && !confirmed(&subject, profiles.len())? {
         output::note("Nothing was deleted.\n");

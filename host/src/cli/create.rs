@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tokenwell::{Host, Problem, Severity};
+use tokenwell::{Error, Host, Problem, Severity, ViolationKind};
 use tokenwell_core::config::{SECRET_FIELDS, registered_grant_type};
 
 use super::commands::next_step;
@@ -320,8 +320,17 @@ fn check_url(option: &str, text: &str) -> Result<(), Failure> {
 /// Puts the authorization server of a resource into a config, and the resource
 /// itself (RFC 8707), by what the resource says (RFC 9728).
 async fn find_server(host: &Host, url: &str, document: &mut Value) -> Result<(), Failure> {
-    let found = host.discover_resource(url).await;
-    let found = found.map_err(|error| Failure::of(error, None))?;
+    let found = host.discover_resource(url).await.map_err(|error| {
+        let tells_nothing = matches!(
+            &error,
+            Error::ProtocolViolation(violation) if violation.kind == ViolationKind::Metadata
+        );
+        let failure = Failure::of(error, None);
+        match tells_nothing {
+            true => failure.mend("Name the issuer with --issuer, in place of --for."),
+            false => failure,
+        }
+    })?;
     let metadata: Value = serde_json::from_str(&found)
         .map_err(|error| Failure::internal(format!("the resource's metadata: {error}")))?;
     let issuer = metadata["authorization_servers"][0].as_str();

@@ -215,6 +215,7 @@ Examples:
   tokenwell seal shop-secret --delete")]
 pub struct SealArgs {
     /// The secret's name: letters, digits, `-`, `_` and dots
+    #[arg(value_parser = secret_name)]
     name: String,
     /// Keep it in the operating system's keyring instead
     #[arg(long)]
@@ -222,6 +223,14 @@ pub struct SealArgs {
     /// Forget it
     #[arg(long)]
     delete: bool,
+}
+
+fn secret_name(text: &str) -> Result<String, &'static str> {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if text.is_empty() || text.starts_with('.') || !text.bytes().all(is_safe) {
+        return Err("a name has letters, digits, `-`, `_` and dots, and does not begin with one");
+    }
+    Ok(text.to_owned())
 }
 
 /// `seal`.

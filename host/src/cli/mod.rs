@@ -357,6 +357,9 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Rekey(args) => keys::rekey(&session, args).await,
         Command::Seal(args) => keys::seal(&session, args).await,
         Command::Delete(args) => commands::delete(&session, args).await,
+        Command::Demo(_) if json => {
+            Err(Failure::usage("the demonstration is for a reader").mend("Leave out --json."))
+        }
         Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

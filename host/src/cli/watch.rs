@@ -93,8 +93,12 @@ pub async fn run(
             && let Err(failure) = &seen.found
             && failure.kind == Kind::NotConfigured
         {
-            return Err(Failure::not_configured(failure.message.clone())
-                .mend("`tokenwell list` shows those there are."));
+            return Err(
+                Failure::not_configured(failure.message.clone()).mend(format!(
+                    "`{}` shows those there are.",
+                    session.directory.command("list")
+                )),
+            );
         }
     }
     let is_live = !session.json

@@ -44,7 +44,7 @@ use tokio::task::spawn_blocking;
 
 use self::settled::SettledVersions;
 use super::turnstile::{Attempt, Turnstile, Turnstiles};
-use super::{Lease, TokenStore, check_key};
+use super::{LONGEST_LEASE, Lease, TokenStore, check_key};
 use crate::contract::{Entry, Loaded, StoreError, Swapped};
 use crate::files::{self, Durability};
 
@@ -59,9 +59,6 @@ const RECORD_LIMIT: u64 = 16 << 20;
 
 /// The longest pause between two looks at a lease that another process holds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest that a lease is given for; whoever asks for more gets this.
-const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keeps each record in a file of a directory, which is created when first
 /// written to. Any number of processes on the machine can share the directory.

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{self, Instant};
 
 use super::turnstile::{Attempt, Turnstile, Turnstiles};
-use super::{Lease, check_key};
+use super::{LONGEST_LEASE, Lease, check_key};
 use crate::contract::{Loaded, StoreError, Swapped};
 
 /// The longest that a call takes, waiting for a lease aside.
@@ -49,9 +49,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// How often the holder of a lease says that it lives: one beat may be lost, and
 /// the next one late.
 const BEAT: Duration = Duration::from_secs(3);
-
-/// The longest that a lease is given for; whoever asks for more gets this.
-const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The pauses between two looks at a lease that another process holds grow from
 /// one to the other.

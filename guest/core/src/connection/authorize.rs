@@ -1,7 +1,7 @@
 //! The user's part: beginning an authorization and completing it, by any
 //! instance on any node.
 
-use super::renew::{NewCredential, id_token_ignored, unbound};
+use super::credential::{NewCredential, id_token_ignored, unbound};
 use super::sending::{Call, typed};
 use super::{Connection, from_http_failure};
 use crate::authorization::{self, AUTHORIZATION_LIFETIME_MILLIS, AuthorizationOptions, Redirect};

@@ -188,7 +188,7 @@ impl<P: Platform> Connection<P> {
     async fn poll(
         &self,
         device: &PendingDevice,
-    ) -> Result<std::result::Result<super::renew::NewCredential, Undecided>> {
+    ) -> Result<std::result::Result<super::credential::NewCredential, Undecided>> {
         let grant = TokenGrant::DeviceCode(&device.device_code);
         let form = token_request::form(&self.config, grant);
         let call = Call::for_token(&device.server, Purpose::Token, form)?;

@@ -5,6 +5,7 @@
 use super::from_http_failure;
 use super::sending::{answer, get};
 use crate::challenge;
+use crate::client_authentication::bearer;
 use crate::config::DEFAULT_TIMEOUT_SECONDS;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result, ViolationKind};
@@ -170,11 +171,6 @@ pub async fn register_client(
         ));
     }
     Ok(SecretString::new(json::text(&Value::Object(registered))))
-}
-
-/// The header that shows a bearer token (RFC 6750 section 2.1).
-pub(super) fn bearer(token: &SecretString) -> SecretString {
-    SecretString::new(format!("Bearer {}", token.reveal()))
 }
 
 /// A URL that the caller has given.

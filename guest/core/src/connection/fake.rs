@@ -306,7 +306,7 @@ impl World {
         hasher.finish()
     }
 
-    fn is_leased(&self, key: &str) -> bool {
+    pub fn is_leased(&self, key: &str) -> bool {
         let leases = self.leases.borrow();
         leases
             .get(key)

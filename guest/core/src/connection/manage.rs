@@ -1,7 +1,6 @@
 //! Looking at a connection, clearing it, revoking it, and asking the server what it
 //! knows of its token.
 
-use super::renew::error_of;
 use super::sending::{Authentication, Call, refusal};
 use super::{Connection, TokenOptions, from_http_failure};
 use crate::config::{self, ClientAuthentication, Problem, Severity};
@@ -109,7 +108,7 @@ impl<P: Platform> Connection<P> {
             (Some(_), Some(failure)) if is_valid && is_passing(&failure.cause) => {
                 ConnectionState::Authorized
             }
-            (_, Some(failure)) => ConnectionState::Error(*error_of(failure)),
+            (_, Some(failure)) => ConnectionState::Error(*failure.error()),
             (None, None) => ConnectionState::NotAuthorized,
             (Some(credential), None) if is_valid || self.is_refreshable(credential) => {
                 ConnectionState::Authorized

@@ -3,11 +3,14 @@
 //! host's imports.
 //!
 //! [`token`](Connection::token) is the heart; the renewal behind it is in
-//! `renew`, the user's part in `authorize` and `device`, who the user is in
-//! `identity`, the rest in `manage`. How a request is made is in `sending`, how
-//! its server is found in `discovery`.
+//! `renew`, what becomes of the answer in `credential`, how the token is shown to
+//! resource servers in `authorization_headers`, the user's part in `authorize` and
+//! `device`, who the user is in `identity`, the rest in `manage`. How a request is
+//! made is in `sending`, how its server is found in `discovery`.
 
+mod authorization_headers;
 mod authorize;
+mod credential;
 mod device;
 mod discovery;
 mod identity;

@@ -212,3 +212,22 @@ fn a_server_that_names_its_outage_is_unavailable() {
         unavailable(&token(&connection));
     }
 }
+
+#[test]
+fn a_lease_lasts_for_every_attempt_that_the_policy_allows() {
+    let world = World::new();
+    world.authorized();
+    let config = CODE.replacen(
+        '{',
+        r#"{"timeout": 10, "renewal": {"max_attempts": 3}, "#,
+        1,
+    );
+    let connection = world.open(&config);
+    world.pass(1000);
+    let flow = begun(&world, &connection);
+    // Three requests of ten seconds, and the pauses of one and two between them.
+    world.pass(33);
+    assert!(world.is_leased("crm.tokens"));
+    drop(flow);
+    assert!(!world.is_leased("crm.tokens"));
+}
