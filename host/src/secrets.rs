@@ -14,7 +14,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 
-pub use local::LocalSecrets;
+pub use local::{LocalSecrets, check_sealed_name};
 pub use password::MasterPassword;
 pub use sealing::KeySource;
 pub use tokenwell_core::platform::SealingKey;

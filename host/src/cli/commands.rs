@@ -675,10 +675,7 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<u8, Failure> 
             "there is no connection {}",
             subject.full_name()
         ))
-        .mend(format!(
-            "`{}` shows those there are.",
-            session.directory.command("list")
-        )));
+        .mend(session.directory.shows_all()));
     }
     if !args.yes && !confirmed(&subject, profiles.len())? {
         output::note("Nothing was deleted.\n");

@@ -244,6 +244,11 @@ impl Directory {
         format!("tokenwell {}{command}", self.arguments)
     }
 
+    /// Where to look for what there is.
+    pub fn shows_all(&self) -> String {
+        format!("`{}` shows those there are.", self.command("list"))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -271,9 +276,9 @@ impl Directory {
                 self.path.display()
             ))
             .mend(format!(
-                "Create it with `{}`; `{}` shows those there are.",
+                "Create it with `{}`; {}",
                 self.command(&format!("create {name}")),
-                self.command("list")
+                self.shows_all()
             ))
         })?;
         let mut layers = Layers::new(path, document);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use tokenwell::secrets::check_sealed_name;
 use tokenwell::{Host, KeySource, MasterPassword, Secrets};
 
 use super::document::{ConnectionName, ProfileName, Subject};
@@ -215,7 +216,6 @@ Examples:
   tokenwell seal shop-secret --delete")]
 pub struct SealArgs {
     /// The secret's name: letters, digits, `-`, `_` and dots
-    #[arg(value_parser = secret_name)]
     name: String,
     /// Keep it in the operating system's keyring instead
     #[arg(long)]
@@ -225,18 +225,13 @@ pub struct SealArgs {
     delete: bool,
 }
 
-fn secret_name(text: &str) -> Result<String, &'static str> {
-    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if text.is_empty() || text.starts_with('.') || !text.bytes().all(is_safe) {
-        return Err("a name has letters, digits, `-`, `_` and dots, and does not begin with one");
-    }
-    Ok(text.to_owned())
-}
-
 /// `seal`.
 pub async fn seal(session: &Session, args: SealArgs) -> Result<u8, Failure> {
     let failed = Failure::of_secret;
     let secrets = &session.secrets;
+    if !args.keyring {
+        check_sealed_name(&args.name).map_err(Failure::usage)?;
+    }
     let form = if args.keyring { "keyring" } else { "sealed" };
     let reference = format!("{form}:{}", args.name);
     if args.delete {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokenwell::{
     ConnectionState, DeviceAuthorization, Event, Problem, RenewalReason, Severity, Status, Token,
 };
+use tokenwell_core::record;
 
 use super::document::Subject;
 use super::failure::Failure;
@@ -271,30 +272,17 @@ pub fn trouble_cell() -> Cell {
     }
 }
 
-/// Why it was renewed, in one word.
-pub fn reason_name(reason: RenewalReason) -> &'static str {
+/// Why a token was renewed, in the words of whoever renewed it.
+pub fn reason(reason: RenewalReason) -> record::RenewalReason {
     match reason {
-        RenewalReason::Authorization => "authorization",
-        RenewalReason::FirstToken => "first_token",
-        RenewalReason::Expired => "expired",
-        RenewalReason::Early => "early",
-        RenewalReason::MinValidity => "min_validity",
-        RenewalReason::Rejected => "rejected",
-        RenewalReason::Requested => "requested",
-        RenewalReason::ConfigChanged => "config_changed",
-    }
-}
-
-fn reason_text(reason: RenewalReason) -> &'static str {
-    match reason {
-        RenewalReason::Authorization => "the user authorized the connection",
-        RenewalReason::FirstToken => "there was no token yet",
-        RenewalReason::Expired => "the token had expired",
-        RenewalReason::Early => "the token was about to expire",
-        RenewalReason::MinValidity => "the token had less validity left than was asked for",
-        RenewalReason::Rejected => "a resource server refused the token",
-        RenewalReason::Requested => "a renewal was asked for",
-        RenewalReason::ConfigChanged => "the configuration had changed",
+        RenewalReason::Authorization => record::RenewalReason::Authorization,
+        RenewalReason::FirstToken => record::RenewalReason::FirstToken,
+        RenewalReason::Expired => record::RenewalReason::Expired,
+        RenewalReason::Early => record::RenewalReason::Early,
+        RenewalReason::MinValidity => record::RenewalReason::MinValidity,
+        RenewalReason::Rejected => record::RenewalReason::Rejected,
+        RenewalReason::Requested => record::RenewalReason::Requested,
+        RenewalReason::ConfigChanged => record::RenewalReason::ConfigChanged,
     }
 }
 
@@ -327,7 +315,7 @@ pub fn status_json(subject: &Subject, status: &Status) -> Value {
         "last_renewal".into(),
         status.last_renewal.map_or(
             Value::Null,
-            |renewal| json!({"at": renewal.at, "reason": reason_name(renewal.reason)}),
+            |renewal| json!({"at": renewal.at, "reason": reason(renewal.reason).as_str()}),
         ),
     );
     object.insert("next_retry_at".into(), json!(status.next_retry_at));
@@ -376,7 +364,7 @@ pub fn status_text(subject: &Subject, status: &Status, now: u64) -> String {
             &format!(
                 "{}: {}",
                 instant(renewal.at, now),
-                reason_text(renewal.reason)
+                reason(renewal.reason).describe()
             ),
         );
     }

@@ -179,6 +179,7 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
     }
     let subject = session.subject(&name);
     let transfer = transfer.named(subject.full_name());
+    let next = next(session, &subject, &transfer).await?;
     let imported = session
         .secrets
         .import(&transfer, subject.full_name(), args.force);
@@ -212,7 +213,6 @@ pub async fn import(session: &Session, args: ImportArgs) -> Result<u8, Failure> 
             Err(_) => failed(error).mend("The config is replaced. Try again with --force."),
         });
     }
-    let next = next(session, &subject, &transfer).await?;
     session.print(
         || {
             json!({

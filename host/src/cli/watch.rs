@@ -93,12 +93,8 @@ pub async fn run(
             && let Err(failure) = &seen.found
             && failure.kind == Kind::NotConfigured
         {
-            return Err(
-                Failure::not_configured(failure.message.clone()).mend(format!(
-                    "`{}` shows those there are.",
-                    session.directory.command("list")
-                )),
-            );
+            return Err(Failure::not_configured(failure.message.clone())
+                .mend(session.directory.shows_all()));
         }
     }
     let is_live = !session.json
@@ -220,7 +216,7 @@ fn change_text(at: u64, name: &str, seen: Option<&Seen>) -> String {
             let _ = write!(line, "  expires {}", output::time(at));
         }
         if let Some(renewal) = status.last_renewal {
-            let reason = output::reason_name(renewal.reason);
+            let reason = output::reason(renewal.reason).as_str();
             let _ = write!(line, "  renewed {} ({reason})", output::time(renewal.at));
         }
         if let Some(at) = status.next_retry_at {
@@ -373,7 +369,7 @@ impl Frame<'_> {
         let expires = status.and_then(|status| status.expires_at);
         let renewal = status.and_then(|status| status.last_renewal);
         let renewed = renewal.map(|renewal| {
-            let reason = output::reason_name(renewal.reason).replace('_', " ");
+            let reason = output::reason(renewal.reason).as_str().replace('_', " ");
             format!("{}, {reason}", distance(renewal.at))
         });
         let retry = status.and_then(|status| status.next_retry_at);

@@ -236,18 +236,28 @@ fn no_sealed_secret(name: &str) -> SecretError {
 
 /// The store key of a sealed secret.
 pub(super) fn sealed_key(name: &str) -> Result<String, SecretError> {
+    match check_sealed_name(name) {
+        Ok(()) => Ok(format!("{name}.secret")),
+        Err(what) => Err(SecretError::NotFound(what.to_owned())),
+    }
+}
+
+/// Says whether a sealed secret can have that name.
+///
+/// # Errors
+/// It cannot: what a name is like.
+pub fn check_sealed_name(name: &str) -> Result<(), &'static str> {
     let is_name = (1..=80).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if is_name {
-        Ok(format!("{name}.secret"))
-    } else {
-        Err(SecretError::NotFound(
-            "a sealed secret's name has at most 80 letters, digits, `-`, `_` and `.`, and begins with a letter or digit".to_owned(),
-        ))
+        return Ok(());
     }
+    Err(
+        "a sealed secret's name has at most 80 letters, digits, `-`, `_` and `.`, and begins with a letter or digit",
+    )
 }
 
 #[async_trait]

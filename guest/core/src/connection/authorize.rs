@@ -316,7 +316,7 @@ impl<P: Platform> Connection<P> {
         if !dialect.has(Field::EXCHANGE_ENDPOINT) {
             return Ok(None);
         }
-        let client = self.client(server).await?;
+        let client = self.client(server, None).await?;
         let exchange = dialect::exchange(&self.config, &client, &server.token_endpoint()?, first);
         let exchange = exchange.map_err(|what| Error::unsupported(what.to_owned()))?;
         let Some(request) = exchange else {

@@ -719,7 +719,8 @@ impl Server {
         self.signed(header, claims)
     }
 
-    fn signed(&self, header: Value, claims: Value) -> String {
+    /// A JWT, signed as the recipe for id_tokens has it.
+    pub fn signed(&self, header: Value, claims: Value) -> String {
         let recipe = &self.id_token;
         let object = |value: Value| value.as_object().expect("an object").clone();
         let input = jws::signing_input(object(header), object(claims));

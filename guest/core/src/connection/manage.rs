@@ -224,7 +224,9 @@ impl<P: Platform> Connection<P> {
             if taken.is_some_and(|taken| taken != hint) {
                 continue;
             }
-            let call = self.revocation(&server, credential, token, hint)?;
+            // Who takes one kind alone knows no hint.
+            let hint_sent = taken.is_none().then_some(hint);
+            let call = self.revocation(&server, credential, token, hint_sent)?;
             let request = self.ready(&call).await?;
             let secrets = request.secrets.clone();
             let response = self.send(&call, request).await;
@@ -281,7 +283,7 @@ impl<P: Platform> Connection<P> {
     async fn introspected(&self, credential: &Credential) -> Result<Object> {
         let server = self.issuer_of(credential);
         let token = &credential.access_token;
-        let mut call = about_token(&server, "introspection_endpoint", token, ACCESS_TOKEN)?;
+        let mut call = about_token(&server, "introspection_endpoint", token, Some(ACCESS_TOKEN))?;
         call.authentication =
             self.declared_authentication(Field::INTROSPECTION_ENDPOINT_AUTH_METHOD, credential);
         self.ask(&call).await
@@ -293,16 +295,12 @@ impl<P: Platform> Connection<P> {
         server: &'a Server,
         credential: &'a Credential,
         token: &SecretString,
-        hint: &str,
+        hint: Option<&str>,
     ) -> Result<Call<'a>> {
         let mut call = about_token(server, "revocation_endpoint", token, hint)?;
         call.purpose = Purpose::Revocation;
         call.authentication =
             self.declared_authentication(Field::REVOCATION_ENDPOINT_AUTH_METHOD, credential);
-        if self.config.dialect.has(Field::REVOCATION_TOKEN) {
-            // It knows of no other kind, and of no hint.
-            call.form.truncate(1);
-        }
         Ok(call)
     }
 
@@ -355,12 +353,10 @@ fn about_token<'a>(
     server: &'a Server,
     endpoint: &str,
     token: &SecretString,
-    hint: &str,
+    hint: Option<&str>,
 ) -> Result<Call<'a>> {
-    let form = vec![
-        ("token", token.clone()),
-        ("token_type_hint", SecretString::new(hint)),
-    ];
+    let mut form = vec![("token", token.clone())];
+    form.extend(hint.map(|hint| ("token_type_hint", SecretString::new(hint))));
     Call::to(server, endpoint, form, &[])
 }
 

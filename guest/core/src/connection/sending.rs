@@ -249,12 +249,9 @@ impl<P: Platform> Connection<P> {
         self.sign(typed("JWT"), kept, &[]).await
     }
 
-    /// The client as it authenticates to that server in one request.
-    pub(super) async fn client(&self, server: &Server) -> Result<Client<'_>> {
-        self.client_at(server, None).await
-    }
-
-    async fn client_at(
+    /// The client as it authenticates to that server in one request; `declared` is
+    /// how, where the endpoint has a way of its own.
+    pub(super) async fn client(
         &self,
         server: &Server,
         declared: Option<Authentication<'_>>,
@@ -326,7 +323,7 @@ impl<P: Platform> Connection<P> {
 
     /// The request of a call, ready to be sent once.
     pub(super) async fn ready(&self, call: &Call<'_>) -> Result<http::Request> {
-        let client = self.client_at(call.server, call.authentication).await?;
+        let client = self.client(call.server, call.authentication).await?;
         let (endpoint, mut form) = (call.endpoint.clone(), call.form.clone());
         if call.asserts
             && let Grant::JwtBearer {

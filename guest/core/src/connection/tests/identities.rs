@@ -424,12 +424,7 @@ fn signed_userinfo_for_another_client_is_refused() {
         let header = json!({"alg": "RS256", "kid": "server-rsa"});
         let mut claims = json!({"sub": "user", "iss": "https://as.example", "aud": "id"});
         claims[name] = value;
-        let object = |value: serde_json::Value| value.as_object().expect("an object").clone();
-        let input = crate::jws::signing_input(object(header), object(claims));
-        let key = super::super::fake_keys::of_server("server-rsa");
-        let signature =
-            super::super::fake_keys::sign(&key, "RS256", input.as_bytes()).expect("signed");
-        let body = crate::jws::compact(input, &signature).reveal().to_owned();
+        let body = world.server.borrow().signed(header, claims);
         world.answer_with(Answer::Http(
             200,
             vec![("content-type", "application/jwt")],
@@ -473,10 +468,8 @@ fn an_id_token_is_dated_by_the_servers_clock() {
         let now = 1_000_000_000 + iat;
         let header = json!({"alg": "HS256"});
         let claims = json!({"sub": "user", "iss": "https://as.example", "aud": "id", "iat": now, "exp": now + 60, "nonce": nonce});
-        let object = |value: serde_json::Value| value.as_object().expect("an object").clone();
-        let input = crate::jws::signing_input(object(header), object(claims));
-        let mac = crate::jws::hmac_sha256(b"secret", input.as_bytes());
-        let id_token = crate::jws::compact(input, &mac).reveal().to_owned();
+        world.server.borrow_mut().id_token.algorithm = "HS256";
+        let id_token = world.server.borrow().signed(header, claims);
         let date = if iat > 0 {
             "Sun, 09 Sep 2001 02:46:40 GMT"
         } else {

@@ -10,6 +10,12 @@ const CONFIG: &str = r#"{"client_id": "id", "issuer": "https://as.example", "sco
 const ROBOT: &str = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
     "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
 
+/// The answer of a server that asks for a nonce.
+fn asking_for(nonce: &'static str) -> Answer {
+    let body = r#"{"error": "use_dpop_nonce"}"#.to_owned();
+    Answer::Http(400, vec![("dpop-nonce", nonce)], body)
+}
+
 fn world() -> Rc<World> {
     let world = World::with_metadata();
     world.server.borrow_mut().requires_proofs = true;
@@ -325,9 +331,7 @@ fn another_key_is_another_credential() {
 #[test]
 fn a_nonce_that_comes_with_a_token_is_for_the_next_proof_and_sends_nothing_again() {
     let world = World::with_metadata();
-    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
-    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
-    let connection = world.open(config);
+    let connection = world.open(ROBOT);
     world.answer_with(Answer::Http(
         200,
         vec![("dpop-nonce", "next")],
@@ -344,15 +348,9 @@ fn a_nonce_that_comes_with_a_token_is_for_the_next_proof_and_sends_nothing_again
 #[test]
 fn the_nonce_of_the_last_answer_is_kept() {
     let world = World::with_metadata();
-    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
-    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
-    let connection = world.open(config);
+    let connection = world.open(ROBOT);
     for nonce in ["a", "b", "c"] {
-        world.answer_with(Answer::Http(
-            400,
-            vec![("dpop-nonce", nonce)],
-            r#"{"error": "use_dpop_nonce"}"#.to_owned(),
-        ));
+        world.answer_with(asking_for(nonce));
     }
     token(&connection).expect_err("too many");
     world.server.borrow_mut().nonces = Nonces::Wanted("c");
@@ -364,15 +362,9 @@ fn the_nonce_of_the_last_answer_is_kept() {
 #[test]
 fn the_nonce_demanded_twice_is_not_followed() {
     let world = World::with_metadata();
-    let config = r#"{"client_id": "id", "client_secret": "secret", "grant_type": "client_credentials",
-    "token_endpoint": "https://as.example/token", "dpop": true, "signing_key": {"ref": "key:ec"}}"#;
-    let connection = world.open(config);
+    let connection = world.open(ROBOT);
     for _ in 0..3 {
-        world.answer_with(Answer::Http(
-            400,
-            vec![("dpop-nonce", "same")],
-            r#"{"error": "use_dpop_nonce"}"#.to_owned(),
-        ));
+        world.answer_with(asking_for("same"));
     }
     token(&connection).expect_err("refused");
     assert_eq!(world.token_requests(), 2);

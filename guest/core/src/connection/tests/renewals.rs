@@ -115,6 +115,20 @@ fn an_assumed_lifetime_gives_way_to_the_one_told() {
     assert_eq!(token(&connection), ok("access-2"));
 }
 
+/// A renewal that fails so, and the next one, which the server refuses: what the
+/// user is told.
+fn refused_after(failure: &Answer) -> (Crm, String) {
+    let world = World::new();
+    let connection = world.authorized();
+    world.pass(1000);
+    world.answer_with(failure.clone());
+    token(&connection).expect_err("it failed");
+    world.pass(10);
+    world.answer_with(Answer::oauth_error("invalid_grant"));
+    let reason = reauthorization_reason(token(&connection));
+    (connection, reason)
+}
+
 #[test]
 fn a_renewal_that_failed_was_no_interruption() {
     for failure in [
@@ -122,14 +136,7 @@ fn a_renewal_that_failed_was_no_interruption() {
         Answer::status(401, r#"{"error":"invalid_client"}"#),
         Answer::status(429, ""),
     ] {
-        let world = World::new();
-        let connection = world.authorized();
-        world.pass(1000);
-        world.answer_with(failure.clone());
-        token(&connection).expect_err("it failed");
-        world.pass(10);
-        world.answer_with(Answer::oauth_error("invalid_grant"));
-        let reason = reauthorization_reason(token(&connection));
+        let (connection, reason) = refused_after(&failure);
         assert_eq!(
             reason, "the server no longer accepts the refresh token",
             "{failure:?}"
@@ -145,14 +152,7 @@ fn an_answer_that_cannot_be_read_is_told_as_the_cause() {
         Answer::status(502, "<html>"),
         Answer::status(200, r#"{"access_token":"#),
     ] {
-        let world = World::new();
-        let connection = world.authorized();
-        world.pass(1000);
-        world.answer_with(failure.clone());
-        token(&connection).expect_err("it failed");
-        world.pass(10);
-        world.answer_with(Answer::oauth_error("invalid_grant"));
-        let reason = reauthorization_reason(token(&connection));
+        let (_, reason) = refused_after(&failure);
         assert!(reason.contains("interrupted"), "{failure:?}: {reason}");
     }
 }
